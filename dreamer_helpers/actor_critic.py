@@ -1,0 +1,305 @@
+"""The actor and the critic: how the agent learns to behave inside its own dreams.
+
+The critic predicts how much reward is still to come, the actor chooses actions. Both learn from imagined
+trajectories: N dreams of H steps, so N x (H + 1) states, each with a predicted reward and a predicted continue (the
+discount, or 0 at an end). Entry t of a reward or continue belongs to state t: it is the consequence of action t - 1.
+
+    lambda return       R_t = r_{t+1} + c_{t+1} ((1 - lambda) v_{t+1} + lambda R_{t+1}),   R_H = v_H
+    return range        S = max(1, percentile(R, 95) - percentile(R, 5)), followed slowly
+    actor               - log pi(a_t) (R_t - v_t) / S  -  eta entropy
+    critic              cross-entropy with the two-hot encoding of R_t
+
+Run ``python -m dreamer_helpers.actor_critic`` to see them learn a game of one state.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dreamer_helpers.config import Config
+from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy
+from dreamer_helpers.nets import Head, Norm, RMSNorm, TwoHotHead
+from dreamer_helpers.world_model import State, WorldModel
+
+
+class Policy(Protocol):
+    """What an actor puts out: a distribution over actions (..., A)."""
+
+    def sample(self) -> Tensor: ...
+    def mode(self) -> Tensor: ...
+    def log_prob(self, action: Tensor) -> Tensor: ...
+    def entropy(self) -> Tensor: ...
+
+
+# --------------------------------------------------------------------------------------------- two networks
+
+
+class Actor(nn.Module):
+    """The policy pi(a | h, z): features (..., F) -> a distribution over actions (..., A).
+
+    ``discrete`` with the choices of each component in ``sizes``, or continuous with ``sizes`` = (A,).
+    """
+
+    def __init__(
+        self, config: Config, features: int, discrete: bool, sizes: tuple[int, ...], *,
+        norm: Norm = RMSNorm, continuous_policy: Callable[..., Policy] = BoundedNormal,
+    ):  # fmt: skip
+        super().__init__()
+        self.config, self.discrete, self.sizes = config, discrete, sizes
+        self.continuous_policy = continuous_policy
+        outputs = sum(sizes) if discrete else 2 * sum(sizes)
+        self.net = Head(
+            features, outputs, config.hidden_dim, config.mlp_layers, norm, scale=config.actor_init_scale
+        )
+
+    def forward(self, features: Tensor) -> Policy:
+        outputs = self.net(features)
+        if self.discrete:
+            return DiscretePolicy(outputs, self.sizes, self.config.unimix)
+        return self.continuous_policy(outputs, self.config.min_std, self.config.max_std)
+
+
+class Critic(nn.Module):
+    """The value of a state and a slow copy of it: features (..., F) -> logits of a scalar head.
+
+    ``head`` learns; ``slow`` follows it by an exponential average and steadies it. Neither sees the other's gradient.
+    Source: tests/golden/slow_ema.npz.
+    """
+
+    def __init__(
+        self, config: Config, features: int, *, norm: Norm = RMSNorm,
+        scalar_head: Callable[..., nn.Module] = TwoHotHead,
+    ):  # fmt: skip
+        super().__init__()
+        self.rate = config.slow_rate
+        self.head = scalar_head(
+            features, config.hidden_dim, config.mlp_layers, norm, bins=config.num_bins, scale=config.value_init_scale
+        )
+        self.slow = copy.deepcopy(self.head).requires_grad_(False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.head(features)
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The head's loss towards target (...): (...)."""
+        return self.head.loss(logits, target)
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """The value that logits stand for: (...)."""
+        return self.head.mean(logits)
+
+    @torch.no_grad()
+    def slow_value(self, features: Tensor) -> Tensor:
+        """The slow copy's value: (..., F) -> (...)."""
+        return self.slow.mean(self.slow(features))
+
+    @torch.no_grad()
+    def update_slow(self) -> None:
+        """Move the slow copy by ``rate`` of the way. Once after each update."""
+        slow, head = list(self.slow.parameters()), list(self.head.parameters())
+        torch._foreach_lerp_(slow, head, self.rate)
+
+
+# -------------------------------------------------------------------------------------------------- returns
+
+
+def compute_returns(
+    rewards: Tensor, values: Tensor, continues: Tensor, lambda_: float, *,
+    last: Tensor | None = None, bootstrap: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Lambda returns: (B, T) each -> (B, T - 1).
+
+    Entry t of every input belongs to state t; entry 0 of rewards, continues and last is unused. ``continues`` holds
+    the discount, and 0 after a terminal. Where ``last`` is true a recording breaks off: the return there stops
+    mixing and takes the bootstrap. ``bootstrap`` (B, T) stands in for the values. Source: code, agent.py,
+    lambda_return; the paper's equation 6 prints r_t and c_t for what is r_{t+1} and c_{t+1} here;
+    tests/golden/lambda_return.npz.
+    """
+    bootstrap = values if bootstrap is None else bootstrap
+    mix = lambda_ * (1.0 - last[:, 1:].float()) if last is not None else torch.full_like(rewards[:, 1:], lambda_)
+    carried = mix * continues[:, 1:]  # how much of the next return enters
+    direct = rewards[:, 1:] + (1.0 - mix) * continues[:, 1:] * bootstrap[:, 1:]
+    returns, following = [], bootstrap[:, -1]
+    for now, factor in zip(reversed(direct.unbind(1)), reversed(carried.unbind(1)), strict=True):
+        following = now + factor * following
+        returns.append(following)
+    return torch.stack(returns[::-1], 1)
+
+
+def return_scale(returns: Tensor, low: float = 5.0, high: float = 95.0, floor: float = 1.0) -> Tensor:
+    """The range that most returns span, at least ``floor``: any shape -> scalar. Source: paper, equation 7."""
+    low_value, high_value = _percentiles(returns, low, high)
+    return (high_value - low_value).clamp(min=floor)
+
+
+def percentile_normalize(returns: Tensor, low: float = 5.0, high: float = 95.0, floor: float = 1.0) -> Tensor:
+    """Returns divided by their :func:`return_scale`; the shape stays. Small returns are not blown up."""
+    return returns / return_scale(returns, low, high, floor)
+
+
+def _percentiles(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+    ordered = x.detach().flatten().sort().values
+
+    def at(percent: float) -> Tensor:
+        position = percent / 100 * (len(ordered) - 1)
+        below = int(position)
+        above = min(below + 1, len(ordered) - 1)
+        return torch.lerp(ordered[below], ordered[above], position - below)
+
+    return at(low), at(high)
+
+
+class ReturnNormalizer(nn.Module):
+    """The running form of :func:`return_scale`: two percentiles, each followed at ``rate``, starting at 0.
+
+    There is no correction of the start, so at first the range is underestimated; the floor of 1 catches that.
+    Source: tests/golden/retnorm.npz, ``perc``.
+    """
+
+    def __init__(self, low: float = 5.0, high: float = 95.0, rate: float = 0.01, floor: float = 1.0):
+        super().__init__()
+        self.percent, self.rate, self.floor = (low, high), rate, floor
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
+
+    @torch.no_grad()
+    def forward(self, returns: Tensor) -> Tensor:
+        """Take in a batch of returns (any shape), then give the scale S (scalar)."""
+        low, high = _percentiles(returns, *self.percent)
+        self.low.lerp_(low, self.rate)
+        self.high.lerp_(high, self.rate)
+        return (self.high - self.low).clamp(min=self.floor)
+
+
+# --------------------------------------------------------------------------------------------------- losses
+
+
+def actor_loss(
+    log_probs: Tensor, entropies: Tensor, returns: Tensor, values: Tensor, scale: Tensor, weights: Tensor,
+    entropy_coef: float,
+) -> Tensor:  # fmt: skip
+    """REINFORCE with a baseline and an entropy bonus: (N, H) each -> (N, H).
+
+    Makes an action likelier by how much better it went than expected, in units of the return range ``scale``.
+    ``weights`` is the chance that the dream still runs. For discrete and continuous actions alike. Source: paper,
+    equation 7; tests/golden/imag_loss_disc.npz, imag_loss_cont.npz.
+    """
+    advantage = (returns - values).detach() / scale
+    return -weights * (log_probs * advantage + entropy_coef * entropies)
+
+
+def critic_loss(
+    critic: Critic, logits: Tensor, returns: Tensor, slow_values: Tensor, weights: Tensor, slow_coef: float = 1.0
+) -> Tensor:
+    """Pull the value towards the return and, as hard, towards the slow critic: (N, H, bins), (N, H) -> (N, H).
+
+    Source: paper, section "Critic learning"; tests/golden/imag_loss_disc.npz.
+    """
+    loss = critic.loss(logits, returns.detach())
+    return weights * (loss + slow_coef * critic.loss(logits, slow_values) if slow_coef else loss)
+
+
+def replay_critic_loss(
+    critic: Critic, logits: Tensor, slow_values: Tensor, rewards: Tensor, is_terminal: Tensor, is_last: Tensor,
+    bootstrap: Tensor, gamma: float, lambda_: float, slow_coef: float = 1.0,
+) -> Tensor:  # fmt: skip
+    """The critic loss on replayed steps, where rewards are real: (B, T, bins) and (B, T) -> (B, T - 1).
+
+    ``bootstrap`` (B, T) is the return of the dream that started at each step. Its gradient reaches the world model
+    too. Source: code, agent.py, repl_loss; tests/golden/repl_loss.npz.
+    """
+    continues = gamma * (1.0 - is_terminal.float())
+    returns = compute_returns(rewards, bootstrap, continues, lambda_, last=is_last)
+    weights = 1.0 - is_last[:, :-1].float()  # behind the last step of an episode there is no return
+    return critic_loss(critic, logits[:, :-1], returns, slow_values[:, :-1], weights, slow_coef)
+
+
+class Dream(NamedTuple):
+    """N imagined trajectories. Entry t of each belongs to state t, and the first state is a real one."""
+
+    features: Tensor  # (N, H + 1, F)
+    actions: Tensor  # (N, H + 1, A)
+    rewards: Tensor  # (N, H + 1), entry 0 unused
+    continues: Tensor  # (N, H + 1), discount included; entry 0 is 1, or 0 where the start is terminal
+
+
+@torch.no_grad()
+def dream(world_model: WorldModel, actor: Actor, starts: State, is_terminal: Tensor, horizon: int) -> Dream:
+    """Imagine from N states (N, ...): act by sampling the policy, read rewards and continues off the model.
+
+    REINFORCE needs no gradient through the dynamics, so none is kept. The continue of the start is known from the
+    replayed step: ``is_terminal`` (N,). Source: paper, section "Actor learning"; code, agent.py.
+    """
+    states, actions = world_model.imagine(starts, lambda state: actor(state.features).sample(), horizon)
+    features = states.features
+    rewards = world_model.reward.mean(world_model.reward(features))
+    continues = world_model.cont.mean(world_model.cont(features))
+    continues[:, 0] = 1.0 - is_terminal.float()
+    return Dream(features, actions, rewards, continues)
+
+
+def imagination_losses(
+    dream: Dream, actor: Actor, critic: Critic, normalizer: nn.Module, config: Config,
+    actor_loss: Callable[..., Tensor] = actor_loss, critic_loss: Callable[..., Tensor] = critic_loss,
+    compute_returns: Callable[..., Tensor] = compute_returns,
+) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:  # fmt: skip
+    """Actor and critic losses of a dream, each (N, H); its returns (N, H); and numbers to watch.
+
+    The critic is read once: its values serve the returns and the baseline, its logits the loss.
+    """
+    logits = critic(dream.features[:, :-1])  # with gradient, for the loss
+    with torch.no_grad():
+        final = critic.mean(critic(dream.features[:, -1:]))
+        values = torch.cat([critic.mean(logits), final], 1)  # (N, H + 1)
+        returns = compute_returns(dream.rewards, values, dream.continues, config.lambda_)
+        weights = dream.continues[:, :-1].cumprod(1)
+        scale = normalizer(returns)
+    policy = actor(dream.features[:, :-1])
+    entropies = policy.entropy()
+    losses = {
+        "actor": actor_loss(
+            policy.log_prob(dream.actions[:, :-1]), entropies, returns, values[:, :-1], scale, weights,
+            config.entropy_coef,
+        ),
+        "critic": critic_loss(
+            critic, logits, returns, critic.slow_value(dream.features[:, :-1]), weights, config.slow_critic_coef
+        ),
+    }  # fmt: skip
+    metrics = {"return": returns.mean(), "return_scale": scale, "entropy": entropies.detach().mean()}
+    return losses, returns, metrics
+
+
+def _demo() -> None:
+    """Three arms pay -1, 0 and 1000 times a scale; the actor finds the best one whatever the scale."""
+    from dreamer_helpers.config import preset
+
+    config = preset("cpu", imagination_horizon=1)
+    for scale in (0.01, 1.0, 100.0):
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+        actor, critic = Actor(config, 4, True, (3,)), Critic(config, 4)
+        normalizer = ReturnNormalizer()
+        optimizer = torch.optim.Adam([*actor.parameters(), *critic.head.parameters()], 1e-2)
+        features = torch.ones(256, 2, 4)
+        for _ in range(60):
+            with torch.no_grad():
+                actions = actor(features).sample()
+            pay = actions[:, 0] @ torch.tensor([-1.0, 0.0, 1000.0]) * scale
+            dream = Dream(features, actions, pay[:, None].expand(-1, 2), torch.tensor([[1.0, 0.0]]).repeat(256, 1))
+            losses, _, _ = imagination_losses(dream, actor, critic, normalizer, config)
+            optimizer.zero_grad()
+            sum(loss.mean() for loss in losses.values()).backward()
+            optimizer.step()
+            critic.update_slow()
+        probs = actor(features[0, 0]).components[0].probs.tolist()
+        value = critic.mean(critic(features[0, 0])).item()
+        print(f"pay x{scale:<6g} policy {[round(p, 2) for p in probs]}  value {value:.4g}")
+
+
+if __name__ == "__main__":
+    _demo()

@@ -1,0 +1,71 @@
+"""The one place that knows about hardware: which device, which precision, how many threads, seeds, compilation."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+
+import numpy as np
+import torch
+
+from dreamer_helpers.errors import UserError, did_you_mean
+
+
+def select_device(name: str | None = None) -> torch.device:
+    """The device to work on: ``name``, else the variable DREAMER_DEVICE, else CUDA, then MPS, then the CPU.
+
+    ``name`` is cpu, cuda, cuda:N, mps or meta. Raises UserError if it is unknown or the machine has no such device:
+    a device that somebody named is never silently replaced.
+    """
+    name = name or os.environ.get("DREAMER_DEVICE")
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in DEVICES or (index and not index.isdigit()):
+        raise UserError(f"no device {name!r}{did_you_mean(kind, DEVICES)}; there are {', '.join(DEVICES)}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {name!r}: this machine or this torch ({torch.__version__}) has no CUDA; use cpu")
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise UserError(f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA device(s), from cuda:0")
+    if kind == "mps" and not _has_mps():
+        raise UserError("device 'mps': this machine has no Apple GPU that torch can use; use cpu")
+    return torch.device(name)
+
+
+DEVICES = ("cpu", "cuda", "mps", "meta")
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def set_threads(threads: int) -> None:
+    """Use so many CPU threads. For the small nets of the course one is often fastest; the default is one."""
+    torch.set_num_threads(threads)
+
+
+def precision(device: torch.device, name: str | None = None) -> contextlib.AbstractContextManager[object]:
+    """The context that the nets run in: ``float32``, or ``bfloat16`` for automatic mixed precision.
+
+    Parameters, losses, logits and distributions stay float32. The default is bfloat16 on CUDA devices that compute
+    in it (not on a T4, which only imitates it), float32 elsewhere. Raises UserError for another name.
+    """
+    if name is None:
+        name = "bfloat16" if _native_bfloat16(device) else "float32"
+    if name not in ("float32", "bfloat16"):
+        raise UserError(f"no precision {name!r}; there are float32, bfloat16")
+    if name == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def _native_bfloat16(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)

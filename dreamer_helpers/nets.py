@@ -1,0 +1,304 @@
+"""The building blocks of all nets: linear and block-diagonal layers, RMS norm, MLPs, image encoder and decoder.
+
+Everywhere the order is linear (or convolution), norm, SiLU, and weights start as in the official code. Images come
+and go as (..., H, W, C), as in Gymnasium.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dreamer_helpers.symlog import symexp_bins, two_hot_loss, two_hot_mean
+
+Norm = Callable[[int], nn.Module]
+"""Makes a normalisation layer for so many features (or channels)."""
+
+
+def initialize_(weight: Tensor, fan_in: int, scale: float = 1.0) -> None:
+    """Fill a weight, in place, from a normal cut at two deviations, with variance ``scale² / fan_in``.
+
+    1.1368 makes good for the variance that the cut takes away. Source: code, embodied/jax/nets.py, trunc_normal_in.
+    """
+    with torch.no_grad():
+        nn.init.trunc_normal_(weight, std=1.0, a=-2.0, b=2.0)
+        weight.mul_(1.1368 * scale / fan_in**0.5)
+
+
+class Linear(nn.Linear):
+    """``x @ W + b``: (..., inputs) -> (..., outputs). ``scale`` shrinks the initial weights; 0 makes them 0.
+
+    Source: tests/golden/linear.npz.
+    """
+
+    def __init__(self, inputs: int, outputs: int, scale: float = 1.0):
+        super().__init__(inputs, outputs)
+        initialize_(self.weight, inputs, scale)
+        nn.init.zeros_(self.bias)
+
+
+class BlockLinear(nn.Module):
+    """A linear layer with block-diagonal weights: (..., inputs) -> (..., outputs), both ``blocks`` blocks in a row.
+
+    Each block of outputs sees its own block of inputs alone, so the layer holds ``blocks`` times fewer weights than
+    a dense one. The initial scale follows the full number of inputs, as in the official code. Raises ValueError if
+    inputs or outputs do not divide into blocks. Source: tests/golden/blocklinear.npz.
+    """
+
+    def __init__(self, inputs: int, outputs: int, blocks: int):
+        super().__init__()
+        if inputs % blocks or outputs % blocks:
+            raise ValueError(f"BlockLinear: {inputs} inputs and {outputs} outputs must divide into {blocks} blocks")
+        self.blocks = blocks
+        self.weight = nn.Parameter(torch.empty(blocks, inputs // blocks, outputs // blocks))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        initialize_(self.weight, inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        grouped = x.reshape(-1, self.blocks, self.weight.shape[1])  # (N, blocks, inputs / blocks)
+        y = torch.bmm(grouped.transpose(0, 1), self.weight).transpose(0, 1)  # (N, blocks, outputs / blocks)
+        return y.reshape(*x.shape[:-1], -1) + self.bias
+
+
+class RMSNorm(nn.Module):
+    """Divide by the root of the mean square, times a learned scale, over the last axis, in float32.
+
+    ``y = x / sqrt(mean(x²) + eps) * scale``. Source: tests/golden/rmsnorm.npz.
+    """
+
+    def __init__(self, features: int, eps: float = 1e-4):
+        super().__init__()
+        self.eps = eps
+        self.scale = nn.Parameter(torch.ones(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return F.rms_norm(x.float(), self.scale.shape, self.scale, self.eps).to(x.dtype)
+        return _RMSNormFunction.apply(x.float(), self.scale, self.eps).to(x.dtype)
+
+
+class _RMSNormFunction(torch.autograd.Function):
+    """RMS norm with its gradient written out: a third of the time of the same formula under autograd.
+
+    With ``n = x / rms``: d x = (g - n mean(g n)) / rms, where g = scale d y.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, eps: float) -> Tensor:
+        inverse = x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+        normed = x * inverse
+        ctx.save_for_backward(normed, inverse, scale)
+        return normed * scale
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        normed, inverse, scale = ctx.saved_tensors
+        grad_scale = (grad * normed).flatten(0, -2).sum(0)
+        grad = grad * scale
+        shared = (grad * normed).mean(-1, keepdim=True)
+        return torch.addcmul(grad, normed, shared, value=-1).mul_(inverse), grad_scale, None
+
+
+class Layer(nn.Sequential):
+    """Linear, norm, SiLU: (..., inputs) -> (..., units)."""
+
+    def __init__(self, inputs: int, units: int, norm: Norm = RMSNorm):
+        super().__init__(Linear(inputs, units), norm(units), nn.SiLU())
+
+
+class MLP(nn.Sequential):
+    """Layers of one width, each linear, norm, SiLU: (..., inputs) -> (..., units).
+
+    Source: code, embodied/jax/nets.py, MLP; tests/golden/heads.npz.
+    """
+
+    def __init__(self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm):
+        super().__init__(*(Layer(inputs if i == 0 else units, units, norm) for i in range(layers)))
+
+
+class Head(nn.Sequential):
+    """An MLP and a linear output in float32: (..., inputs) -> (..., outputs). ``scale`` is that of the output."""
+
+    def __init__(
+        self, inputs: int, outputs: int, units: int, layers: int, norm: Norm = RMSNorm, scale: float = 1.0
+    ):
+        super().__init__(MLP(inputs, units, layers, norm), Linear(units, outputs, scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).float()
+
+
+class TwoHotHead(Head):
+    """Predicts a number of any size by a distribution over symexp bins: (..., inputs) -> logits (..., bins).
+
+    Train it with :meth:`loss`, read it with :meth:`mean`. With ``scale`` 0 every first prediction is exactly 0.
+    Source: paper, section "Critic learning"; tests/golden/heads.npz.
+    """
+
+    def __init__(
+        self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, bins: int = 255, scale: float = 0.0
+    ):
+        super().__init__(inputs, bins, units, layers, norm, scale)
+        self.register_buffer("bins", symexp_bins(bins), persistent=False)
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy with the two-hot encoding of the target (...), in nats: (...)."""
+        return two_hot_loss(logits, target, self.bins)
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """The predicted number: (..., bins) -> (...)."""
+        return two_hot_mean(logits, self.bins)
+
+
+class ContinueHead(Head):
+    """Predicts whether the episode goes on, times the discount: (..., inputs) -> logits (..., 1).
+
+    The target of the probability is ``gamma * (1 - is_terminal)``, so that what it predicts is the factor that the
+    return of the next state enters with. Source: code, agent.py, contdisc; tests/golden/heads.npz.
+    """
+
+    def __init__(self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, gamma: float = 1 - 1 / 333):
+        super().__init__(inputs, 1, units, layers, norm)
+        self.gamma = gamma
+
+    def loss(self, logits: Tensor, is_terminal: Tensor) -> Tensor:
+        """Binary cross-entropy, in nats: (..., 1) and (...) -> (...)."""
+        target = self.gamma * (1.0 - is_terminal.float())
+        return F.binary_cross_entropy_with_logits(logits[..., 0], target, reduction="none")
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """The predicted discount: (..., 1) -> (...), in (0, 1)."""
+        return torch.sigmoid(logits[..., 0])
+
+
+# ---------------------------------------------------------------------------------------------------- images
+
+
+class ChannelNorm(nn.Module):
+    """A norm over the channels of (N, C, H, W)."""
+
+    def __init__(self, channels: int, norm: Norm):
+        super().__init__()
+        self.norm = norm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _conv(module: nn.Conv2d | nn.ConvTranspose2d) -> nn.Conv2d | nn.ConvTranspose2d:
+    initialize_(module.weight, module.in_channels * module.kernel_size[0] ** 2)
+    nn.init.zeros_(module.bias)
+    return module
+
+
+class PooledConv(nn.Sequential):
+    """Halve an image: convolution, the largest of each 2 x 2 pixels. (N, C, H, W) -> (N, C', H/2, W/2)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int):
+        super().__init__(_conv(nn.Conv2d(inputs, outputs, kernel, padding="same")), nn.MaxPool2d(2))
+
+
+class StridedConv(nn.Sequential):
+    """Halve an image by a convolution that takes every second pixel, as the paper's text has it."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int):
+        super().__init__(_conv(nn.Conv2d(inputs, outputs, kernel, stride=2, padding=(kernel - 1) // 2)))
+
+
+class UpsampledConv(nn.Sequential):
+    """Double an image: repeat each pixel 2 x 2, convolution. (N, C, H, W) -> (N, C', 2H, 2W)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int):
+        super().__init__(nn.Upsample(scale_factor=2), _conv(nn.Conv2d(inputs, outputs, kernel, padding="same")))
+
+
+class TransposedConv(nn.Sequential):
+    """Double an image by a transposed convolution with stride 2."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int):
+        conv = nn.ConvTranspose2d(
+            inputs, outputs, kernel, stride=2, padding=(kernel - 1) // 2, output_padding=kernel % 2
+        )
+        super().__init__(_conv(conv))
+
+
+HALVING = {"pooled": PooledConv, "strided": StridedConv}
+DOUBLING = {"pooled": UpsampledConv, "strided": TransposedConv}
+
+
+def stage_channels(resolution: Sequence[int], depth: int, mults: Sequence[int]) -> list[int]:
+    """Channels of each halving stage: as many of ``mults`` as leave the shorter side at 4 pixels or more."""
+    stages = 1
+    while stages < len(mults) and min(resolution) >= 4 * 2 ** (stages + 1):
+        stages += 1
+    return [depth * mult for mult in mults[:stages]]
+
+
+class ConvEncoder(nn.Module):
+    """Images to features: uint8 (N, H, W, C) -> (N, D), flattened in the order height, width, channel.
+
+    Each stage halves the image. A side that does not halve often enough is padded with black. Pixels enter as
+    ``x / 255 - 0.5``. Source: tests/golden/encoder.npz.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], depth: int, mults: Sequence[int], kernel: int, convolution: str, norm: Norm
+    ):
+        super().__init__()
+        height, width, inputs = shape
+        channels = stage_channels((height, width), depth, mults)
+        self.grid = tuple(-(-side // 2 ** len(channels)) for side in (height, width))  # size after all stages
+        self.padding = tuple(g * 2 ** len(channels) - side for g, side in zip(self.grid, (height, width), strict=True))
+        stages: list[nn.Module] = []
+        for before, after in zip([inputs, *channels], channels, strict=False):
+            stages += [HALVING[convolution](before, after, kernel), ChannelNorm(after, norm), nn.SiLU()]
+        self.stages = nn.Sequential(*stages)
+        self.outputs = self.grid[0] * self.grid[1] * channels[-1]
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = image / 255.0 - 0.5  # uint8 -> float32
+        x = F.pad(x, (0, 0, 0, self.padding[1], 0, self.padding[0]), value=-0.5) if any(self.padding) else x
+        x = self.stages(x.permute(0, 3, 1, 2))  # a view of channels-last memory, which convolutions like
+        return x.permute(0, 2, 3, 1).reshape(len(x), -1)
+
+
+class ConvDecoder(nn.Module):
+    """Latent states to images: h (N, deter) and z (N, stoch) -> (N, H, W, C) in [0, 1].
+
+    h, block by block, and z, through a layer, each make a small grid of channels; their sum is doubled in size stage
+    by stage. Source: tests/golden/decoder.npz.
+    """
+
+    def __init__(
+        self, deter: int, stoch: int, shape: Sequence[int], units: int, blocks: int, depth: int,
+        mults: Sequence[int], kernel: int, convolution: str, norm: Norm,
+        image_output: Callable[[Tensor], Tensor] = torch.sigmoid,
+    ):  # fmt: skip
+        super().__init__()
+        self.shape = tuple(shape)
+        channels = stage_channels(shape[:2], depth, mults)
+        self.grid = tuple(-(-side // 2 ** len(channels)) for side in shape[:2])
+        outputs = self.grid[0] * self.grid[1] * channels[-1]
+        self.blocks = blocks
+        self.from_deter = BlockLinear(deter, outputs, blocks)
+        self.from_stoch = nn.Sequential(Layer(stoch, 2 * units, norm), Linear(2 * units, outputs))
+        self.norm = norm(channels[-1])
+        stages: list[nn.Module] = []
+        for before, after in zip(channels[::-1], channels[-2::-1], strict=False):
+            stages += [DOUBLING[convolution](before, after, kernel), ChannelNorm(after, norm), nn.SiLU()]
+        stages.append(DOUBLING[convolution](channels[0], shape[2], kernel))
+        self.stages = nn.Sequential(*stages)
+        self.output = image_output
+
+    def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
+        height, width = self.grid
+        x = self.from_deter(deter).reshape(len(deter), self.blocks, height, width, -1)  # (N, g, h, w, c)
+        x = x.permute(0, 2, 3, 1, 4).reshape(len(deter), height, width, -1)  # (N, h, w, g c)
+        x = x + self.from_stoch(stoch).reshape(x.shape)
+        x = self.stages(F.silu(self.norm(x)).permute(0, 3, 1, 2))
+        image = self.output(x.permute(0, 2, 3, 1).float())
+        return image[:, : self.shape[0], : self.shape[1]]

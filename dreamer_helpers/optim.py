@@ -1,0 +1,73 @@
+"""The optimiser: adaptive gradient clipping, LaProp, and a linear warm-up, one for all nets of the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def clip_adaptively_(parameters: list[Tensor], gradients: list[Tensor], clip: float) -> None:
+    """Adaptive gradient clipping (AGC), in place: no gradient is longer than ``clip`` times its weights.
+
+    ``g /= max(1, |g| / (clip max(0.001, |p|)))`` with the norms of whole tensors, biases and norm scales included.
+    Source: code, embodied/jax/opt.py, clip_by_agc; tests/golden/optimizer.npz.
+    """
+    limits = torch._foreach_norm(parameters)
+    torch._foreach_clamp_min_(limits, 1e-3)
+    torch._foreach_mul_(limits, clip)
+    ratios = torch._foreach_div(torch._foreach_norm(gradients), limits)
+    torch._foreach_clamp_min_(ratios, 1.0)
+    torch._foreach_div_(gradients, ratios)
+
+
+class LaProp(torch.optim.Optimizer):
+    """LaProp: divide the gradient by its running root mean square first, then take the momentum of the result.
+
+    Adam does it the other way round, so that an outlier's size stays in its momentum. With b1, b2 the two decays and
+    t the number of the update, counted from 1:
+
+        g  = AGC(g)
+        v  = b2 v + (1 - b2) g²              u = g / (sqrt(v / (1 - b2^t)) + eps)
+        m  = b1 m + (1 - b1) u               p = p - lr_t m / (1 - b1^t)
+
+    and ``lr_t = lr min(1, (t - 1) / warmup)``: the first update of a warm-up moves nothing. Source: code, agent.py,
+    _make_opt; tests/golden/optimizer.npz. Gradients are changed in place. Every parameter needs a gradient.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 4e-5, clip: float = 0.3, beta1: float = 0.9, beta2: float = 0.999,
+        eps: float = 1e-20, warmup: int = 1000,
+    ):  # fmt: skip
+        super().__init__(params, dict(lr=lr, clip=clip, beta1=beta1, beta2=beta2, eps=eps, warmup=warmup))
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.state[p] = {"square": torch.zeros_like(p), "momentum": torch.zeros_like(p)}
+            group["updates"] = 0
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One update from the gradients that stand in the parameters."""
+        for group in self.param_groups:
+            group["updates"] += 1
+            self._update(group)
+
+    def _update(self, group: dict[str, Any]) -> None:
+        params, t = group["params"], group["updates"]
+        beta1, beta2 = group["beta1"], group["beta2"]
+        gradients = [p.grad for p in params]
+        squares = [self.state[p]["square"] for p in params]
+        momenta = [self.state[p]["momentum"] for p in params]
+        if group["clip"]:
+            clip_adaptively_(params, gradients, group["clip"])
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+        roots = torch._foreach_div(squares, 1 - beta2**t)
+        torch._foreach_sqrt_(roots)
+        torch._foreach_add_(roots, group["eps"])
+        torch._foreach_mul_(momenta, beta1)
+        torch._foreach_addcdiv_(momenta, gradients, roots, 1 - beta1)
+        warm = min(1.0, (t - 1) / group["warmup"]) if group["warmup"] else 1.0
+        torch._foreach_add_(params, momenta, alpha=-group["lr"] * warm / (1 - beta1**t))

@@ -1,0 +1,128 @@
+"""Replay: what the agent has lived through, kept in bounded memory and handed out as batches of sequences."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from dreamer_helpers.errors import UserError
+
+Record = dict[str, np.ndarray]
+
+
+class Ratio:
+    """How many updates are due, so that ``train_ratio`` steps are replayed for each step of the environment.
+
+    ``batch_steps`` is B * T. Fractions are kept for the next call; the first call gives 1. Source: code,
+    elements.when.Ratio; tests/golden/replay_semantics.npz.
+    """
+
+    def __init__(self, train_ratio: float, batch_steps: int):
+        self.per_step = train_ratio / batch_steps
+        self.previous: float | None = None
+
+    def __call__(self, steps: int) -> int:
+        """Updates due now that the environments have made so many steps."""
+        if self.previous is None:
+            self.previous = float(steps)
+            return 1
+        due = int((steps - self.previous) * self.per_step)
+        self.previous += due / self.per_step if due else 0.0
+        return due
+
+
+def annotate(is_first: np.ndarray, is_last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mark where sampled sequences (B, L) begin and break off, both bool.
+
+    The first step of a sequence counts as the first of an episode, and a step before a first one as a last.
+    Source: code, replay.py, _annotate_batch; tests/golden/replay_semantics.npz.
+    """
+    first, last = is_first.copy(), is_last.copy()
+    first[:, 0] = True
+    last[:, :-1] |= is_first[:, 1:]
+    return first, last
+
+
+class Replay:
+    """Ring buffers of the records of N environments, ``capacity`` steps in all.
+
+    A sequence has L = seq_len + 1 steps, the first for context, and may cross the ends of episodes. Fresh
+    experience goes out first: each piece of L steps is queued once it is complete (the online queue); the rest of a
+    batch is drawn uniformly from all starts. Raises UserError if the capacity does not hold one sequence.
+    """
+
+    def __init__(self, capacity: int, num_envs: int, seq_len: int, seed: int = 0):
+        self.rows, self.num_envs, self.length = capacity // num_envs, num_envs, seq_len + 1
+        if self.rows < self.length:
+            raise UserError(
+                f"replay: a capacity of {capacity} steps for {num_envs} environments does not hold one sequence of "
+                f"{self.length}; make it at least {num_envs * self.length}"
+            )
+        self.rng = np.random.default_rng(seed)
+        self.count = 0  # records added so far to each environment; the newest is number count - 1
+        self.data: Record = {}  # (rows, N, ...)
+        self.queue: deque[tuple[int, int]] = deque(maxlen=self.rows // self.length * num_envs)
+
+    def __len__(self) -> int:
+        return min(self.count, self.rows) * self.num_envs
+
+    def ready(self, batch_size: int) -> bool:
+        """Whether there is a sequence, and as many steps as a batch of so many replays."""
+        return self.count >= self.length and len(self) >= batch_size * (self.length - 1)
+
+    def add(self, record: Record) -> None:
+        """Append one step of every environment: arrays (N, ...)."""
+        if not self.data:
+            self.data = {k: np.zeros((self.rows, *v.shape), v.dtype) for k, v in record.items()}
+        row = self.count % self.rows
+        for key, values in record.items():
+            self.data[key][row] = values
+        self.count += 1
+        if self.count % self.length == 0:
+            self.queue.extend((self.count - self.length, env) for env in range(self.num_envs))
+
+    def sample(self, batch_size: int) -> Record:
+        """A batch of sequences, (B, L, ...) each; ``index`` (B, L, 2) says for :meth:`update` which records they are."""
+        if not self.ready(batch_size):
+            missing = max(self.length * self.num_envs, batch_size * (self.length - 1)) - len(self)
+            raise UserError(f"replay holds {len(self)} steps and needs {missing} more before it can give a batch")
+        oldest = max(0, self.count - self.rows)
+        starts = self.rng.integers(oldest, self.count - self.length + 1, batch_size)
+        environments = self.rng.integers(0, self.num_envs, batch_size)
+        fresh = 0
+        while self.queue and fresh < batch_size:
+            start, env = self.queue.popleft()
+            if start >= oldest:
+                starts[fresh], environments[fresh] = start, env
+                fresh += 1
+        steps = starts[:, None] + np.arange(self.length)
+        index = np.stack([steps, np.broadcast_to(environments[:, None], steps.shape)], -1)
+        batch = {key: values[steps % self.rows, environments[:, None]] for key, values in self.data.items()}
+        batch["is_first"], batch["is_last"] = annotate(batch["is_first"], batch["is_last"])
+        return {**batch, "index": index}
+
+    def update(self, index: np.ndarray, deter: np.ndarray, stoch: np.ndarray) -> None:
+        """Replace stored latents by fresh ones; records overwritten since are left alone."""
+        kept = index[..., 0] >= self.count - self.rows
+        rows, environments = index[..., 0][kept] % self.rows, index[..., 1][kept]
+        self.data["deter"][rows, environments] = deter[kept]
+        self.data["stoch"][rows, environments] = stoch[kept]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the full ring buffers, in bytes."""
+        return sum(values.nbytes for values in self.data.values())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on exactly as before."""
+        return {
+            "count": self.count, "data": self.data, "queue": list(self.queue), "rng": self.rng.bit_generator.state,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of :meth:`state_dict`."""
+        self.count, self.data = state["count"], state["data"]
+        self.queue.extend(state["queue"])
+        self.rng.bit_generator.state = state["rng"]

@@ -1,0 +1,133 @@
+"""Symlog and two-hot: predict numbers of any size with one set of hyperparameters.
+
+The two ideas of this file:
+
+* ``symlog`` squeezes large numbers and leaves small ones alone, for either sign. Vector observations go through it.
+* ``two_hot``: a network that predicts rewards or values puts out a distribution over 255 fixed bins, trained by
+  cross-entropy. The size of the gradient then does not depend on the size of the number predicted.
+
+Run ``python -m dreamer_helpers.symlog`` to see both at work.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def symlog(x: Tensor) -> Tensor:
+    """Symmetric logarithm, ``sign(x) * log(1 + |x|)``, elementwise.
+
+    Odd, monotone, close to x near 0 and close to a logarithm far away. ``log1p`` keeps small x exact, where
+    ``log(1 + |x|)`` rounds them away. Source: paper, equation 9; tests/golden/symlog.npz.
+    """
+    return torch.sign(x) * torch.log1p(torch.abs(x))
+
+
+def symexp(x: Tensor) -> Tensor:
+    """Inverse of :func:`symlog`, ``sign(x) * (exp(|x|) - 1)``, elementwise.
+
+    In float32 it overflows to infinity for |x| above 88.7. Source: paper, equation 9; tests/golden/symlog.npz.
+    """
+    return torch.sign(x) * torch.expm1(torch.abs(x))
+
+
+def symexp_bins(n: int = 255, limit: float = 20.0) -> Tensor:
+    """The n bins of the two-hot distribution, ``symexp(linspace(-limit, limit, n))``: shape (n,), rising.
+
+    One half is computed and mirrored, so that the bins are exactly antisymmetric. The outermost bins of the default
+    are -4.85e8 and 4.85e8. Raises ValueError for fewer than 2 bins. Source: tests/golden/bins.npz.
+    """
+    if n < 2:
+        raise ValueError(f"symexp_bins needs at least 2 bins, not {n}")
+    odd = n % 2
+    half = symexp(torch.linspace(-limit, 0.0, n // 2 + odd))  # with n odd, the last entry is the centre, 0
+    return torch.cat([half, -half[: n // 2].flip(0)])
+
+
+def _neighbours(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices of the two bins around x, and the weight of the upper one. All have the shape of x."""
+    right = torch.searchsorted(bins, x.contiguous(), right=True)  # how many bins are <= x
+    below = (right - 1).clamp(0, len(bins) - 1)
+    above = right.clamp(0, len(bins) - 1)
+    gap = bins[above] - bins[below]  # 0 only outside the outermost bins, where both indices agree
+    return below, above, torch.where(gap == 0, 0.0, (x - bins[below]) / gap)
+
+
+def two_hot_encoding(x: Tensor, bins: Tensor) -> Tensor:
+    """Share each number between its two neighbouring bins so that the mean is the number: (...) -> (..., n).
+
+    x lies in the space of the bins (raw numbers for :func:`symexp_bins`); beyond the outermost bins it is clipped.
+    Source: paper, equation 10; tests/golden/twohot.npz.
+    """
+    below, above, weight = _neighbours(x, bins)
+    encoding = torch.zeros(*x.shape, len(bins), dtype=bins.dtype, device=x.device)
+    encoding.scatter_add_(-1, below[..., None], (1 - weight)[..., None])
+    return encoding.scatter_add_(-1, above[..., None], weight[..., None])
+
+
+def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
+    """The number that a distribution over bins stands for, ``sum_i p_i b_i``: (..., n) -> (...).
+
+    Bins reach from -4.85e8 to 4.85e8, so the order of summation matters: mirrored pairs are added first. Uniform
+    logits then give exactly 0, where adding from left to right gives -0.25. Source: tests/golden/twohot.npz.
+    """
+    terms = torch.softmax(logits, -1) * bins
+    half = len(bins) // 2
+    pairs = terms[..., :half].flip(-1) + terms[..., len(bins) - half :]
+    return terms[..., half : len(bins) - half].sum(-1) + pairs.sum(-1)
+
+
+def two_hot_loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
+    """Cross-entropy between logits (..., n) and the two-hot encoding of target (...): shape (...), in nats.
+
+    Equal to ``-(two_hot_encoding(target, bins) * log_softmax(logits)).sum(-1)``, which a test holds it to. Only two
+    entries of the encoding are not 0, so they are gathered and the dense encoding is never made. No gradient
+    reaches the target. Source: tests/golden/twohot.npz.
+    """
+    below, above, weight = _neighbours(target.detach(), bins)
+    picked = logits.gather(-1, torch.stack([below, above], -1))
+    expected = torch.lerp(picked[..., 0], picked[..., 1], weight)
+    return torch.logsumexp(logits, -1) - expected
+
+
+def visualize_symlog(limit: float = 1000.0) -> Figure:
+    """Draw symlog beside the identity, its slope, and a round trip. Returns a matplotlib Figure."""
+    from matplotlib.figure import Figure
+
+    x = torch.linspace(-limit, limit, 2001)
+    near = torch.linspace(-3, 3, 601)
+    fig = Figure(figsize=(10, 3), layout="constrained")
+    wide, close, slope = fig.subplots(1, 3)
+    wide.plot(x, symlog(x), color="#0072B2")
+    wide.set(title="far away: logarithmic", xlabel="x", ylabel="symlog(x)")
+    close.plot(near, near, ":", color="#999999", label="x")
+    close.plot(near, symlog(near), color="#0072B2", label="symlog(x)")
+    close.plot(near, symexp(near), color="#D55E00", label="symexp(x)")
+    close.set(title="near 0: the identity", xlabel="x", ylim=(-3, 3))
+    close.legend()
+    slope.plot(x, 1 / (1 + x.abs()), color="#009E73")
+    slope.set(title="slope: 1 / (1 + |x|)", xlabel="x", yscale="log")
+    return fig
+
+
+def _demo() -> None:
+    """Numbers of very different size, there and back."""
+    bins = symexp_bins()
+    print("x            symlog(x)    symexp(symlog(x))    mean of the two-hot encoding")
+    for value in (-1000.0, -1.0, -0.001, 0.0, 0.5, 3.0, 1e6):
+        x = torch.tensor(value)
+        mean = two_hot_mean(two_hot_encoding(x, bins).log(), bins)
+        print(f"{x:<12g} {symlog(x):<12.5g} {symexp(symlog(x)):<20.5g} {mean:.5g}")
+    uniform = torch.zeros(255)
+    left_to_right = sum((torch.softmax(uniform, 0) * bins).unbind(), torch.tensor(0.0))
+    print(f"mean of uniform logits: {two_hot_mean(uniform, bins)}, added from left to right: {left_to_right:g}")
+
+
+if __name__ == "__main__":
+    _demo()

@@ -1,0 +1,82 @@
+"""The course's own worlds: small, quick, drawn in pixels, with returns that can be computed.
+
+They are registered with Gymnasium as ``dreamer_helpers/Name-v0`` once ``dreamer_helpers.envs`` is imported.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+FLOOR, WALL, AGENT = (24, 26, 38), (92, 100, 124), (240, 240, 240)
+CUES = ((230, 159, 0), (86, 180, 233))  # orange means up, blue means down; apart for colour-blind eyes too
+
+
+class TMaze(gym.Env):
+    """A corridor with a junction at its end: remember at the junction what was seen at the start.
+
+    The first observation alone shows a coloured cue. The agent walks right along ``corridor`` cells to the junction
+    and turns up (orange cue) or down (blue cue): reward 1 for the right turn, -1 for the wrong one, and the episode
+    ends. Every other step gives 0. Images are 16 x 16 x 3, a cell is 2 x 2 pixels. Actions: 0 up, 1 right, 2 down,
+    3 left. Best return 1; without memory at most 0 on average (:func:`tmaze_bounds`).
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
+    MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
+
+    def __init__(self, corridor: int = 4, render_mode: str | None = None):
+        if not 1 <= corridor <= 6:
+            raise ValueError(f"TMaze: corridor must be from 1 to 6 cells, not {corridor}")
+        self.corridor, self.render_mode = corridor, render_mode
+        self.observation_space = spaces.Box(0, 255, (16, 16, 3), np.uint8)
+        self.action_space = spaces.Discrete(4)
+        self.position, self.cue, self.started = 0, 0, False
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        """A new cue, drawn evenly; the agent stands at the start of the corridor."""
+        super().reset(seed=seed)
+        self.position, self.cue, self.started = 0, int(self.np_random.integers(2)), False
+        return self._image(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        """Move by one cell; turning at the junction ends the episode."""
+        self.started = True
+        vertical, horizontal = self.MOVES[int(action)]
+        if vertical and self.position == self.corridor:
+            right = (vertical == -1) == (self.cue == 0)
+            return self._image(turned=vertical), 1.0 if right else -1.0, True, False, {}
+        self.position = int(np.clip(self.position + horizontal, 0, self.corridor))
+        return self._image(), 0.0, False, False, {}
+
+    def render(self) -> np.ndarray:
+        """What the agent sees, (16, 16, 3) uint8."""
+        return self._image()
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that decides how the world goes on."""
+        return {
+            "position": self.position, "cue": self.cue, "started": self.started,
+            "rng": self.np_random.bit_generator.state,
+        }  # fmt: skip
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go back to a state from :meth:`get_state`."""
+        self.position, self.cue, self.started = state["position"], state["cue"], state["started"]
+        self.np_random.bit_generator.state = state["rng"]
+
+    def _image(self, turned: int = 0) -> np.ndarray:
+        cells = np.full((8, 8, 3), WALL, np.uint8)
+        middle, left = 4, 1
+        cells[middle, left : left + self.corridor + 1] = FLOOR
+        cells[middle - 1 : middle + 2, left + self.corridor] = FLOOR
+        if not self.started:
+            cells[1, 1:3] = CUES[self.cue]
+        cells[middle + turned, left + self.position] = AGENT
+        return cells.repeat(2, 0).repeat(2, 1)
+
+
+gym.register("dreamer_helpers/TMaze-v0", TMaze, max_episode_steps=20)
