@@ -40,11 +40,12 @@ class OneHot:
 
         Drawn by inverting the cumulative distribution: one uniform number for each categorical.
         """
+        probs = self.probs  # made and remembered outside of no_grad, or it would never carry a gradient
         with torch.no_grad():
-            uniform = torch.rand(self.probs.shape[:-1] + (1,), device=self.probs.device)
-            index = (self.probs.cumsum(-1)[..., :-1] <= uniform).sum(-1, keepdim=True)  # in 0 .. classes - 1
-            onehot = torch.zeros_like(self.probs).scatter_(-1, index, 1.0)
-        return straight_through(onehot, self.probs)
+            uniform = torch.rand(probs.shape[:-1] + (1,), device=probs.device)
+            index = (probs.cumsum(-1)[..., :-1] <= uniform).sum(-1, keepdim=True)  # in 0 .. classes - 1
+            onehot = torch.zeros_like(probs).scatter_(-1, index, 1.0)
+        return straight_through(onehot, probs)
 
     def mode(self) -> Tensor:
         """The most likely class as one-hot, (..., classes)."""
