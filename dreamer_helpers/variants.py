@@ -92,7 +92,7 @@ class SymlogTwoHotHead(TwoHotHead):
         self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, bins: int = 255, scale: float = 0.0
     ):
         super().__init__(inputs, units, layers, norm, bins, scale)
-        self.bins.copy_(torch.linspace(-20, 20, bins))
+        self.bins.copy_(symlog(self.bins))  # evenly spaced; through symexp, so that the middle is exactly 0
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy with the two-hot encoding of symlog(target): (...)."""
