@@ -1,0 +1,43 @@
+"""Options and defaults for all tests: one thread, full float32 precision, and the folder of golden files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import GOLDEN_FILES, GoldenFolder
+
+HERE = Path(__file__).parent
+GOLDEN = pytest.StashKey[GoldenFolder]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden", metavar="DIR", type=Path, default=HERE / "golden",
+        help="folder with the numbers of the official code (default: tests/golden)",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("highest")
+    config.stash[GOLDEN] = GoldenFolder(config.getoption("--golden"))
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> GoldenFolder:
+    """The folder of golden files that this run is held against."""
+    return request.config.stash[GOLDEN]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # outermost, so that its line is the last of the run
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    result = yield
+    folder = session.config.stash[GOLDEN]
+    if folder.asked and (reporter := session.config.pluginmanager.get_plugin("terminalreporter")):
+        reporter.write_line(
+            f"golden: {len(folder.compared)} of {len(GOLDEN_FILES)} files compared ({folder.path})"
+        )
+    return result

@@ -1,0 +1,372 @@
+"""Every fast form equals a readable one: the formula written out, one step or one tensor at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from dreamer_helpers import symlog
+from dreamer_helpers.actor_critic import (
+    Critic,
+    ReturnNormalizer,
+    compute_returns,
+    percentile_normalize,
+    return_scale,
+)
+from dreamer_helpers.config import preset
+from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy, OneHot
+from dreamer_helpers.nets import BlockLinear, ContinueHead, RMSNorm
+from dreamer_helpers.optim import LaProp, clip_adaptively_
+from dreamer_helpers.variants import DenseGRU, LayerNorm, TanhNormal
+from dreamer_helpers.world_model import RSSM, BlockGRU, State, WorldModel
+
+SMALL = preset(
+    rnn_hidden_dim=16, hidden_dim=8, num_categoricals=3, num_categories=4, blocks=2, mlp_layers=1,
+    num_bins=15,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+# -------------------------------------------------------------------------------------------- two-hot
+
+
+def targets(bins: Tensor) -> Tensor:
+    """Numbers between bins, on bins, beyond the outermost ones, and very near 0."""
+    between = torch.lerp(bins[:-1], bins[1:], torch.rand(len(bins) - 1))
+    return torch.cat([between, bins, 2 * bins[[0, -1]], torch.tensor([0.0, 1e-6, -1e-6, 0.5])])
+
+
+@pytest.mark.parametrize("count", [2, 15, 16, 255])
+def test_two_hot_loss_is_the_cross_entropy_with_the_dense_encoding(count: int) -> None:
+    bins = symlog.symexp_bins(count)
+    x = targets(bins)
+    logits = torch.randn(len(x), count, requires_grad=True)
+    fast = symlog.two_hot_loss(logits, x, bins)
+    dense = -(symlog.two_hot_encoding(x, bins) * logits.log_softmax(-1)).sum(-1)
+    assert_close(fast, dense)
+    weights = torch.randn(len(x))
+    assert_close(*(torch.autograd.grad((loss * weights).sum(), logits)[0] for loss in (fast, dense)))
+
+
+@pytest.mark.parametrize("count", [15, 16, 255])
+def test_two_hot_mean_inverts_the_encoding(count: int) -> None:
+    bins = symlog.symexp_bins(count)
+    x = targets(bins).clamp(bins[0], bins[-1])
+    encoding = symlog.two_hot_encoding(x, bins)
+    assert_close(encoding.sum(-1), torch.ones(len(x)))
+    assert_close((encoding.double() * bins.double()).sum(-1).float(), x, rtol=1e-5, atol=1e-4)
+    assert_close(symlog.two_hot_mean(encoding.log(), bins), x, rtol=1e-5, atol=1e-4)
+
+
+def test_two_hot_mean_is_the_sum_in_double_precision() -> None:
+    bins, logits = symlog.symexp_bins(), 3 * torch.randn(50, 255)
+    terms = logits.double().softmax(-1) * bins.double()
+    error = symlog.two_hot_mean(logits, bins) - terms.sum(-1)
+    assert (error.abs() <= 1e-6 * terms.abs().sum(-1)).all()
+
+
+# -------------------------------------------------------------------------------------- distributions
+
+
+@pytest.mark.parametrize("unimix", [0.0, 0.01, 1.0])
+def test_samples_come_as_often_as_they_should(unimix: float) -> None:
+    logits = torch.tensor(
+        [[0.0, 1.0, -1.0, 0.5, -3.0], [60.0, -60.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 100.0]]
+    )
+    dist, count = OneHot(logits.expand(20_000, 3, 5), unimix), 20_000
+    samples = dist.sample()
+    assert torch.equal(samples.sum(-1), torch.ones(count, 3)) and set(samples.unique().tolist()) == {0.0, 1.0}
+    probs = OneHot(logits, unimix).probs
+    deviation = (probs * (1 - probs) / count).sqrt()
+    assert ((samples.mean(0) - probs).abs() <= 5 * deviation + 1e-7).all()
+
+
+def test_latents_are_drawn_independently() -> None:
+    first, second = OneHot(torch.zeros(20_000, 2, 2), 0.0).sample()[..., 0].unbind(-1)
+    assert abs((first * second).mean().item() - 0.25) < 0.02  # six deviations
+
+
+def test_sample_and_mode_pass_the_gradient_of_the_probabilities() -> None:
+    weights, logits = torch.randn(6, 4), torch.randn(6, 4, requires_grad=True)
+    (wanted,) = torch.autograd.grad((weights * (0.99 * logits.softmax(-1) + 0.01 / 4)).sum(), logits)
+    for draw in (OneHot.sample, OneHot.mode):
+        (gradient,) = torch.autograd.grad((weights * draw(OneHot(logits))).sum(), logits)
+        assert_close(gradient, wanted)
+
+
+@pytest.mark.parametrize("unimix", [0.0, 0.01])
+def test_one_hot_agrees_with_torch(unimix: float) -> None:
+    a, b = OneHot(torch.randn(6, 4), unimix), OneHot(torch.randn(6, 4), unimix)
+    theirs_a, theirs_b = (torch.distributions.OneHotCategorical(probs=dist.probs) for dist in (a, b))
+    x = a.sample()
+    assert_close(a.log_prob(x), theirs_a.log_prob(x))
+    assert_close(a.entropy(), theirs_a.entropy())
+    assert_close(a.kl(b), torch.distributions.kl_divergence(theirs_a, theirs_b))
+
+
+def test_a_policy_over_two_components_is_two_policies() -> None:
+    logits = torch.randn(6, 5)
+    policy, parts = DiscretePolicy(logits, (2, 3)), [OneHot(logits[:, :2]), OneHot(logits[:, 2:])]
+    action = policy.sample()
+    assert torch.equal(action[:, :2].sum(-1), torch.ones(6)) and torch.equal(
+        action[:, 2:].sum(-1), torch.ones(6)
+    )
+    assert_close(policy.log_prob(action), parts[0].log_prob(action[:, :2]) + parts[1].log_prob(action[:, 2:]))
+    assert_close(policy.entropy(), parts[0].entropy() + parts[1].entropy())
+    assert torch.equal(policy.mode(), torch.cat([part.mode() for part in parts], -1))
+
+
+def test_bounded_normal_agrees_with_torch() -> None:
+    policy = BoundedNormal(3 * torch.randn(6, 4))
+    theirs = torch.distributions.Independent(torch.distributions.Normal(policy.mean, policy.std), 1)
+    action = policy.sample()
+    assert_close(policy.log_prob(action), theirs.log_prob(action))
+    assert_close(policy.entropy(), theirs.entropy())
+    assert (policy.std > 0.1).all() and (policy.std < 1.0).all()
+
+
+def test_tanh_normal_agrees_with_torch() -> None:
+    policy = TanhNormal(torch.randn(1000, 4))
+    normal = torch.distributions.Normal(policy.center.double(), policy.std.double())
+    theirs = torch.distributions.TransformedDistribution(normal, torch.distributions.TanhTransform())
+    action = policy.sample()
+    assert_close(
+        policy.log_prob(action).double(), theirs.log_prob(action.double()).sum(-1), rtol=1e-3, atol=1e-3
+    )
+
+
+# ------------------------------------------------------------------------------------------------ nets
+
+
+def test_block_linear_is_a_linear_layer_with_a_block_diagonal_matrix() -> None:
+    layer, x = BlockLinear(6, 9, blocks=3), torch.randn(5, 2, 6)
+    nn.init.normal_(layer.bias)
+    assert_close(layer(x), x @ torch.block_diag(*layer.weight) + layer.bias)
+
+
+def test_norms_are_their_formulas() -> None:
+    x, rms, layer = torch.randn(5, 6), RMSNorm(6), LayerNorm(6)
+    for parameter in (rms.scale, layer.scale, layer.shift):
+        nn.init.normal_(parameter)
+    assert_close(rms(x), x / (x.square().mean(-1, keepdim=True) + 1e-4).sqrt() * rms.scale)
+    centred = x - x.mean(-1, keepdim=True)
+    normal = centred / (centred.square().mean(-1, keepdim=True) + 1e-3).sqrt()
+    assert_close(layer(x), normal * layer.scale + layer.shift)
+
+
+def test_continue_loss_is_the_binary_cross_entropy_with_a_soft_target() -> None:
+    head, logits = ContinueHead(1, 1, 1), torch.randn(2, 1)
+    chance, target = head.mean(logits), torch.tensor([head.gamma, 0.0])
+    wanted = -(target * chance.log() + (1 - target) * (1 - chance).log())
+    assert_close(head.loss(logits, torch.tensor([False, True])), wanted)
+
+
+def block_gru(cell: BlockGRU, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
+    """One step of the block GRU, a block after the other, as the official code describes it."""
+    action = action / action.abs().clamp(min=1.0).detach()
+    shared = torch.cat([cell.from_deter(deter), cell.from_stoch(stoch), cell.from_action(action)], -1)
+    inputs = torch.cat([part for block in deter.chunk(cell.blocks, -1) for part in (block, shared)], -1)
+    hidden = F.silu(cell.norm(cell.hidden(inputs)))
+    new = []
+    for h, gates in zip(deter.chunk(cell.blocks, -1), cell.gates(hidden).chunk(cell.blocks, -1), strict=True):
+        reset, candidate, update = gates.chunk(3, -1)
+        candidate, update = torch.tanh(torch.sigmoid(reset) * candidate), torch.sigmoid(update - 1)
+        new.append(update * candidate + (1 - update) * h)
+    return torch.cat(new, -1)
+
+
+def test_block_gru_is_the_same_block_by_block() -> None:
+    cell = BlockGRU(16, 12, 2, units=8, blocks=4)
+    for parameter in cell.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    inputs = [torch.randn(5, size, requires_grad=True) for size in (16, 12, 2)]
+    fast, readable = cell(*inputs), block_gru(cell, *inputs)
+    assert_close(fast, readable)
+    wanted = [*inputs, *cell.parameters()]
+    assert_close(
+        *(torch.autograd.grad(h.square().sum(), wanted) for h in (fast, readable)), rtol=1e-4, atol=1e-5
+    )
+
+
+# ----------------------------------------------------------------------------------------- world model
+
+Cell = Callable[..., nn.Module]
+
+
+def observe_step_by_step(
+    rssm: RSSM, carry: State, embeds: Tensor, prev_actions: Tensor, is_first: Tensor
+) -> tuple[State, Tensor]:
+    deters, stochs, logits = [], [], []
+    for t in range(embeds.shape[1]):
+        deter = rssm.dynamics_step(carry, prev_actions[:, t], is_first[:, t])
+        posterior = rssm.posterior(deter, embeds[:, t])
+        carry = State(deter, posterior.sample())
+        deters.append(carry.deter), stochs.append(carry.stoch), logits.append(posterior.logits)
+    return State(torch.stack(deters, 1), torch.stack(stochs, 1)), torch.stack(logits, 1)
+
+
+@pytest.mark.parametrize("cell", [BlockGRU, DenseGRU])
+def test_observe_is_dynamics_step_and_posterior_in_turn(cell: Cell) -> None:
+    rssm, batch, time = RSSM(SMALL, embed_dim=5, action_dim=2, cell=cell), 3, 6
+    carry = State(torch.randn(batch, 16), torch.randn(batch, 3, 4))
+    inputs = torch.randn(batch, time, 5), 2 * torch.randn(batch, time, 2), torch.rand(batch, time) < 0.3
+    torch.manual_seed(1)
+    fast, posterior = rssm.observe(carry, *inputs)
+    torch.manual_seed(1)
+    readable, logits = observe_step_by_step(rssm, carry, *inputs)
+    assert_close((*fast, posterior.logits), (*readable, logits), rtol=1e-4, atol=1e-5)
+    gradients = [
+        torch.autograd.grad(
+            states.features.square().sum() + x.sum(), list(rssm.parameters()), allow_unused=True
+        )
+        for states, x in ((fast, posterior.logits), (readable, logits))
+    ]
+    assert_close(*([g for g in side if g is not None] for side in gradients), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("cell", [BlockGRU, DenseGRU])
+def test_imagine_is_dynamics_step_and_prior_in_turn(cell: Cell) -> None:
+    rssm, no = RSSM(SMALL, embed_dim=5, action_dim=2, cell=cell), torch.zeros(3, dtype=torch.bool)
+    start = State(torch.randn(3, 16), torch.eye(4)[torch.randint(4, (3, 3))])
+
+    def policy(state: State) -> Tensor:
+        return state.deter[:, :2] * 3
+
+    torch.manual_seed(1)
+    states, actions = rssm.imagine(start, policy, horizon=4)
+    torch.manual_seed(1)
+    state = start
+    for t in range(5):
+        assert_close(actions[:, t], policy(state))
+        assert_close((states.deter[:, t], states.stoch[:, t]), tuple(state))
+        deter = rssm.dynamics_step(state, policy(state), no)
+        state = State(deter, rssm.prior(deter).sample())
+
+
+def test_discrete_entries_are_coded_and_scored_as_torch_does() -> None:
+    space = spaces.Dict({"discrete": spaces.MultiDiscrete([3, 4])})
+    model = WorldModel(SMALL, space, action_dim=1)
+    x = torch.stack([torch.randint(3, (2, 5)), torch.randint(4, (2, 5))], -1)
+    coded = torch.cat([F.one_hot(x[..., 0], 3), F.one_hot(x[..., 1], 4)], -1).float()
+    assert_close(model.encode({"discrete": x}), model.encoder.mlp(coded))
+    state = State(torch.randn(2, 5, 16), torch.randn(2, 5, 3, 4))
+    first, second = model._decode(state)["discrete"].split([3, 4], -1)
+    wanted = sum(
+        F.cross_entropy(logits.movedim(-1, 1), x[..., i], reduction="none")
+        for i, logits in enumerate((first, second))
+    )
+    assert_close(model.reconstruction_losses(state, {"discrete": x})["discrete"], wanted)
+
+
+# --------------------------------------------------------------------------------------------- returns
+
+
+def n_step_return(rewards: Tensor, values: Tensor, continues: Tensor, t: int, n: int) -> Tensor:
+    """n rewards after step t, then the value of the state reached."""
+    total, chance = torch.zeros(len(rewards)), torch.ones(len(rewards))
+    for k in range(t + 1, t + n + 1):
+        total = total + chance * rewards[:, k]  # the reward of a last step counts, what follows it does not
+        chance = chance * continues[:, k]
+    return total + chance * values[:, t + n]
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 0.95, 1.0])
+def test_lambda_returns_are_mixtures_of_n_step_returns(lambda_: float) -> None:
+    rewards, values, continues = torch.randn(3, 6), torch.randn(3, 6), torch.rand(3, 6)
+    returns = compute_returns(rewards, values, continues, lambda_)
+    assert returns.shape == (3, 5)
+    for t in range(5):
+        longest = 5 - t
+        mixture = lambda_ ** (longest - 1) * n_step_return(rewards, values, continues, t, longest)
+        for n in range(1, longest):
+            mixture = mixture + (1 - lambda_) * lambda_ ** (n - 1) * n_step_return(
+                rewards, values, continues, t, n
+            )
+        assert_close(returns[:, t], mixture, rtol=1e-4, atol=1e-5)
+
+
+def test_returns_of_replay_are_the_recursion_written_out() -> None:
+    rewards, values, bootstrap, continues = (torch.randn(3, 6) for _ in range(4))
+    last = torch.rand(3, 6) < 0.3
+    returns = compute_returns(rewards, values, continues, 0.9, last=last, bootstrap=bootstrap)
+    for b in range(3):
+        following = bootstrap[b, 5]
+        for t in reversed(range(5)):
+            mix = 0.0 if last[b, t + 1] else 0.9
+            after = (1 - mix) * bootstrap[b, t + 1] + mix * following
+            following = rewards[b, t + 1] + continues[b, t + 1] * after
+            assert_close(returns[b, t], following)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100])
+def test_return_scale_is_the_range_of_quantiles(count: int) -> None:
+    returns = 100 * torch.randn(count)
+    low, high = torch.quantile(returns, 0.05), torch.quantile(returns, 0.95)
+    assert_close(return_scale(returns), (high - low).clamp(min=1.0))
+    assert_close(percentile_normalize(returns), returns / (high - low).clamp(min=1.0))
+
+
+def test_return_normalizer_follows_the_quantiles() -> None:
+    normalizer, low, high = ReturnNormalizer(rate=0.1), 0.0, 0.0
+    for _ in range(20):
+        returns = 100 * torch.randn(4, 5)
+        low = 0.9 * low + 0.1 * torch.quantile(returns, 0.05)
+        high = 0.9 * high + 0.1 * torch.quantile(returns, 0.95)
+        assert_close(normalizer(returns), (high - low).clamp(min=1.0))
+
+
+# ------------------------------------------------------------------------------------------- optimiser
+
+
+def tensors() -> list[Tensor]:
+    """Parameters of several shapes; one is all zeros, as an output layer at its start."""
+    return [torch.randn(3, 4), torch.randn(4), torch.zeros(2, 2), torch.randn(2, 3, 3)]
+
+
+def clipped(parameter: Tensor, gradient: Tensor, clip: float) -> Tensor:
+    return gradient / (gradient.norm() / (clip * parameter.norm().clamp(min=1e-3))).clamp(min=1.0)
+
+
+def test_clipping_is_the_same_tensor_by_tensor() -> None:
+    parameters, gradients = tensors(), [10 * torch.randn_like(p) for p in tensors()]
+    wanted = [clipped(p, g, 0.3) for p, g in zip(parameters, gradients, strict=True)]
+    clip_adaptively_(parameters, gradients, 0.3)
+    assert_close(gradients, wanted)
+
+
+def test_laprop_is_its_formula_tensor_by_tensor() -> None:
+    lr, b1, b2, eps, warmup = 0.01, 0.9, 0.99, 1e-8, 4
+    params = [nn.Parameter(p) for p in tensors()]
+    optimizer = LaProp(params, lr=lr, clip=0.3, beta1=b1, beta2=b2, eps=eps, warmup=warmup)
+    wanted = [p.detach().clone() for p in params]
+    v, m = ([torch.zeros_like(p) for p in wanted] for _ in range(2))
+    for t in range(1, 11):
+        for i, p in enumerate(params):
+            p.grad = torch.randn_like(p)
+            g = clipped(wanted[i], p.grad, 0.3)
+            v[i] = b2 * v[i] + (1 - b2) * g**2
+            m[i] = b1 * m[i] + (1 - b1) * g / ((v[i] / (1 - b2**t)).sqrt() + eps)
+            wanted[i] = wanted[i] - lr * min(1, (t - 1) / warmup) * m[i] / (1 - b1**t)
+        optimizer.step()
+        assert_close([p.detach() for p in params], wanted)
+
+
+def test_the_slow_critic_follows_parameter_by_parameter() -> None:
+    critic = Critic(SMALL, features=4)
+    for p in critic.head.parameters():
+        nn.init.normal_(p)
+    slow = [
+        0.98 * s + 0.02 * p for s, p in zip(critic.slow.parameters(), critic.head.parameters(), strict=True)
+    ]
+    critic.update_slow()
+    assert_close([p.detach() for p in critic.slow.parameters()], [p.detach() for p in slow])
