@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from dreamer_helpers.config import Config
+from dreamer_helpers.envs import ActionSpec
 
 GOLDEN_FILES = (
     "symlog", "bins", "twohot", "twohot_v1", "onehot", "kl_balance", "linear", "blocklinear", "rmsnorm",
@@ -127,6 +129,7 @@ def _random_entry(rng: np.random.Generator, space: gymnasium.Space, shape: tuple
 
 
 def _random_actions(rng: np.random.Generator, space: gymnasium.Space, shape: tuple[int, ...]) -> np.ndarray:
-    if isinstance(space, spaces.Discrete):
-        return np.eye(space.n, dtype=np.float32)[rng.integers(space.n, size=shape)]
-    return rng.uniform(-1, 1, size=(*shape, *space.shape)).astype(np.float32)
+    if isinstance(space, spaces.Box):
+        return rng.uniform(-1, 1, size=(*shape, math.prod(space.shape))).astype(np.float32)
+    sizes = [space.n] if isinstance(space, spaces.Discrete) else space.nvec.tolist()
+    return np.concatenate([np.eye(n, dtype=np.float32)[rng.integers(n, size=shape)] for n in sizes], -1)
