@@ -28,7 +28,7 @@ class OneHot:
     def probs(self) -> Tensor:
         """Probabilities after mixing, (..., classes)."""
         probs = torch.softmax(self.logits, -1)
-        return torch.add(self.unimix / probs.shape[-1], probs, alpha=1 - self.unimix) if self.unimix else probs
+        return (1 - self.unimix) * probs + self.unimix / probs.shape[-1] if self.unimix else probs
 
     @cached_property
     def log_probs(self) -> Tensor:

@@ -300,13 +300,13 @@ class ClippedAdam(torch.optim.Adam):
     """Adam with the gradients of each group of parameters clipped to a global norm."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], **settings: Any):
-        super().__init__(groups, foreach=True, **settings)
+        super().__init__(groups, **settings)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """Clip, then one update of Adam."""
         for group in self.param_groups:
-            nn.utils.clip_grad_norm_(group["params"], group["clip"], foreach=True)
+            nn.utils.clip_grad_norm_(group["params"], group["clip"])
         super().step(closure)
 
 

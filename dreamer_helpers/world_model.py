@@ -443,7 +443,7 @@ def _demo() -> None:
     }  # fmt: skip
     for update in range(101):
         losses, states = model.loss(batch, model.initial(8))
-        total = sum(loss.mean() for loss in losses.values())
+        total = sum(loss.mean() * (0.1 if name == "rep" else 1.0) for name, loss in losses.items())
         optimizer.zero_grad()
         total.backward()
         optimizer.step()

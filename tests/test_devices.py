@@ -1,0 +1,115 @@
+"""The train step runs on whatever device it is put on: no tensors of two devices meet, and the host never waits.
+
+Shown without a GPU: on the ``meta`` device tensors have shapes and no values, so reading one raises. Meta alone lets
+some mixtures of devices pass (matrix products, gathers, convolutions), hence the mode that compares devices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from gymnasium import spaces
+from helpers import make_batch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from dreamer_helpers import actor_critic, device
+from dreamer_helpers.config import preset
+from dreamer_helpers.errors import UserError
+from dreamer_helpers.train import DreamerV3, Parts
+
+SMALL = dict(rnn_hidden_dim=16, blocks=2, hidden_dim=16, cnn_depth=4, batch_size=2, seq_len=4, imagination_last=2)
+SPACES = {
+    "vector, discrete": (spaces.Box(-1, 1, (3,)), spaces.Discrete(2)),
+    "vector, continuous": (spaces.Box(-1, 1, (3,)), spaces.Box(-2, 2, (2,))),
+    "pixels, discrete": (spaces.Box(0, 255, (16, 16, 3), "uint8"), spaces.MultiDiscrete([2, 3])),
+    "pixels, continuous": (spaces.Box(0, 255, (16, 16, 3), "uint8"), spaces.Box(-1, 1, (1,))),
+    "everything": (
+        spaces.Dict({
+            "camera": spaces.Box(0, 255, (16, 16, 3), "uint8"), "speed": spaces.Box(-1, 1, (2,)),
+            "gear": spaces.Discrete(4),
+        }),
+        spaces.Discrete(2),
+    ),
+}  # fmt: skip
+
+
+class OneDevice(TorchDispatchMode):
+    """Raises when one operation gets tensors of two devices."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        devices = {leaf.device for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        assert len(devices) <= 1, f"{func} got tensors of {sorted(map(str, devices))}"
+        return func(*args, **(kwargs or {}))
+
+
+def step_on_meta(kind: str, parts: Parts | None = None, name: str = "cpu", **overrides: Any) -> DreamerV3:
+    observation_space, action_space = SPACES[kind]
+    config = preset(name, **{**SMALL, **overrides})
+    agent = DreamerV3(config, observation_space, action_space, parts, device="meta")
+    batch = make_batch(agent.config, agent.observation_space, action_space)
+    batch = {key: value.to("meta") for key, value in batch.items()}
+    with OneDevice():
+        states, metrics = agent.train_step(batch)
+    assert all(p.device.type == "meta" for p in agent.parameters())
+    assert {value.device.type for value in (*states, *metrics.values())} == {"meta"}
+    return agent
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_train_step_stays_on_its_device(kind: str) -> None:
+    step_on_meta(kind)
+
+
+@pytest.mark.parametrize("kind", ["vector, discrete", "pixels, continuous"])
+@pytest.mark.parametrize("name", ["default", "card", "v2023"])
+def test_train_step_of_each_preset_stays_on_its_device(kind: str, name: str) -> None:
+    step_on_meta(kind, name=name, num_categories=4, num_categoricals=4)
+
+
+def test_a_planted_read_is_found() -> None:
+    def reads(*args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = actor_critic.actor_loss(*args, **kwargs)
+        return loss * loss.mean().item()
+
+    with pytest.raises(RuntimeError, match="item"):
+        step_on_meta("vector, discrete", Parts(actor_loss=reads))
+
+
+@pytest.mark.parametrize("planted", [torch.ones(()), torch.ones(2 * 2, 15)], ids=["scalar", "matrix"])
+def test_a_planted_cpu_tensor_is_found(planted: torch.Tensor) -> None:
+    def mixes(*args: Any, **kwargs: Any) -> torch.Tensor:
+        return actor_critic.actor_loss(*args, **kwargs) * planted
+
+    with pytest.raises(AssertionError, match="cpu"):
+        step_on_meta("vector, discrete", Parts(actor_loss=mixes))
+
+
+def test_a_cpu_tensor_that_meta_would_let_pass_is_found() -> None:
+    """A matrix product with a CPU tensor: the meta device alone does not mind."""
+    meta, cpu = torch.ones(2, 3, device="meta"), torch.ones(3, 2)
+    with pytest.raises(AssertionError, match="cpu"), OneDevice():
+        torch.mm(meta, cpu)
+
+
+def test_select_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DREAMER_DEVICE", raising=False)
+    assert device.select_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert device.select_device() == torch.device("cpu")
+    monkeypatch.setenv("DREAMER_DEVICE", "cuda")
+    for wrong, words in (("cuda", "no CUDA"), ("mps", "Apple"), ("gpu", "there are cpu"), ("cuda:x", "no device")):
+        with pytest.raises(UserError, match=words):
+            device.select_device(wrong)
+    with pytest.raises(UserError, match="no CUDA"):  # named by the variable: never silently replaced
+        device.select_device()
+
+
+def test_precision_names() -> None:
+    with device.precision(torch.device("cpu"), "bfloat16"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    with pytest.raises(UserError, match="float32, bfloat16"):
+        device.precision(torch.device("cpu"), "half")
