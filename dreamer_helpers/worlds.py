@@ -20,9 +20,9 @@ class TMaze(gym.Env):
     """A corridor with a junction at its end: remember at the junction what was seen at the start.
 
     The first observation alone shows a coloured cue. The agent walks right along ``corridor`` cells to the junction
-    and turns up (orange cue) or down (blue cue): reward 1 for the right turn, -1 for the wrong one, and the episode
-    ends. Every other step gives 0. Images are 16 x 16 x 3, a cell is 2 x 2 pixels. Actions: 0 up, 1 right, 2 down,
-    3 left. Best return 1; without memory at most 0 on average (:func:`tmaze_bounds`).
+    and turns up (orange cue) or down (blue cue): reward 1 for the right turn, and either turn ends the episode. Every
+    other step gives 0. Images are 16 x 16 x 3, a cell is 2 x 2 pixels. Actions: 0 up, 1 right, 2 down,
+    3 left. Best return 1; without memory at most 0.5 on average (:func:`tmaze_bounds`).
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
@@ -48,7 +48,7 @@ class TMaze(gym.Env):
         vertical, horizontal = self.MOVES[int(action)]
         if vertical and self.position == self.corridor:
             right = (vertical == -1) == (self.cue == 0)
-            return self._image(turned=vertical), 1.0 if right else -1.0, True, False, {}
+            return self._image(turned=vertical), 1.0 if right else 0.0, True, False, {}
         self.position = int(np.clip(self.position + horizontal, 0, self.corridor))
         return self._image(), 0.0, False, False, {}
 
