@@ -53,9 +53,7 @@ class Actor(nn.Module):
         self.config, self.discrete, self.sizes = config, discrete, sizes
         self.continuous_policy = continuous_policy
         outputs = sum(sizes) if discrete else 2 * sum(sizes)
-        self.net = Head(
-            features, outputs, config.hidden_dim, config.mlp_layers, norm, scale=config.actor_init_scale
-        )
+        self.net = Head(features, outputs, config.hidden_dim, config.mlp_layers, norm, scale=config.actor_init_scale)
 
     def forward(self, features: Tensor) -> Policy:
         outputs = self.net(features)

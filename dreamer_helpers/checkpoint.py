@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from gymnasium import spaces
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -35,7 +34,9 @@ def save(path: str | Path, agent: DreamerV3) -> None:
     }  # fmt: skip
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, {"header": json.dumps(header)})
+        save_file(
+            {k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, {"header": json.dumps(header)}
+        )
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write the checkpoint {path}: {error}") from None

@@ -123,9 +123,7 @@ class MLP(nn.Sequential):
 class Head(nn.Sequential):
     """An MLP and a linear output in float32: (..., inputs) -> (..., outputs). ``scale`` is that of the output."""
 
-    def __init__(
-        self, inputs: int, outputs: int, units: int, layers: int, norm: Norm = RMSNorm, scale: float = 1.0
-    ):
+    def __init__(self, inputs: int, outputs: int, units: int, layers: int, norm: Norm = RMSNorm, scale: float = 1.0):
         super().__init__(MLP(inputs, units, layers, norm), Linear(units, outputs, scale))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,9 +137,7 @@ class TwoHotHead(Head):
     Source: paper, section "Critic learning"; tests/golden/heads.npz.
     """
 
-    def __init__(
-        self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, bins: int = 255, scale: float = 0.0
-    ):
+    def __init__(self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, bins: int = 255, scale: float = 0.0):
         super().__init__(inputs, bins, units, layers, norm, scale)
         self.register_buffer("bins", symexp_bins(bins), persistent=False)
 

@@ -19,7 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dreamer_helpers.actor_critic import (
-    Actor, Critic, Dream, ReturnNormalizer, compute_returns, dream, imagination_losses,
+    Actor,
+    Critic,
+    Dream,
+    ReturnNormalizer,
+    compute_returns,
+    dream,
+    imagination_losses,
 )  # fmt: skip
 from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import OneHot
@@ -88,9 +94,7 @@ class SymlogTwoHotHead(TwoHotHead):
     tests/golden/twohot_v1.npz.
     """
 
-    def __init__(
-        self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, bins: int = 255, scale: float = 0.0
-    ):
+    def __init__(self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, bins: int = 255, scale: float = 0.0):
         super().__init__(inputs, units, layers, norm, bins, scale)
         self.bins.copy_(symlog(self.bins))  # evenly spaced; through symexp, so that the middle is exactly 0
 
@@ -106,9 +110,7 @@ class SymlogTwoHotHead(TwoHotHead):
 class MSEHead(Head):
     """Predicts a number by squared error: (..., inputs) -> (..., 1). Large targets give large gradients."""
 
-    def __init__(
-        self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, bins: int = 255, scale: float = 0.0
-    ):
+    def __init__(self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, bins: int = 255, scale: float = 0.0):
         super().__init__(inputs, 1, units, layers, norm, scale)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:

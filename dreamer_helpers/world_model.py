@@ -30,7 +30,16 @@ from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import OneHot
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.nets import (
-    MLP, BlockLinear, ContinueHead, ConvDecoder, ConvEncoder, Layer, Linear, Norm, RMSNorm, TwoHotHead,
+    MLP,
+    BlockLinear,
+    ContinueHead,
+    ConvDecoder,
+    ConvEncoder,
+    Layer,
+    Linear,
+    Norm,
+    RMSNorm,
+    TwoHotHead,
 )  # fmt: skip
 from dreamer_helpers.symlog import symexp, symlog
 
@@ -148,9 +157,7 @@ class RSSM(nn.Module):
     def _latent(self, logits: Tensor) -> OneHot:
         return OneHot(logits.unflatten(-1, (self.latents, self.classes)), self.unimix)
 
-    def observe(
-        self, carry: State, embeds: Tensor, prev_actions: Tensor, is_first: Tensor
-    ) -> tuple[State, OneHot]:
+    def observe(self, carry: State, embeds: Tensor, prev_actions: Tensor, is_first: Tensor) -> tuple[State, OneHot]:
         """Follow a recorded sequence: states (B, T, ...) and the posterior that each z was drawn from.
 
         carry is the state before the first step; embeds (B, T, E), prev_actions (B, T, A), is_first (B, T). For each
@@ -172,9 +179,7 @@ class RSSM(nn.Module):
         states = State(torch.stack(deters, 1), torch.stack(stochs, 1))
         return states, OneHot(torch.stack(logits, 1), self.unimix)
 
-    def imagine(
-        self, start: State, policy: Callable[[State], Tensor], horizon: int
-    ) -> tuple[State, Tensor]:
+    def imagine(self, start: State, policy: Callable[[State], Tensor], horizon: int) -> tuple[State, Tensor]:
         """Dream: act by ``policy(state) -> action (B, A)`` and let the prior answer, for ``horizon`` steps.
 
         Returns states (B, horizon + 1, ...), the first of them the start, and the action taken in each (B, horizon
@@ -250,9 +255,7 @@ class Encoder(nn.Module):
     def _vector(self, obs: Observation, key: str) -> Tensor:
         if key in self.vectors:
             return self.squash(obs[key].float())
-        return torch.cat(
-            [_one_hot(i, n) for i, n in zip(obs[key].unbind(-1), self.discrete[key], strict=True)], -1
-        )
+        return torch.cat([_one_hot(i, n) for i, n in zip(obs[key].unbind(-1), self.discrete[key], strict=True)], -1)
 
     def forward(self, obs: Observation) -> Tensor:
         parts = []
@@ -365,9 +368,7 @@ class WorldModel(nn.Module):
         """See :meth:`RSSM.posterior`."""
         return self.rssm.posterior(deter, embed)
 
-    def observe(
-        self, carry: State, embeds: Tensor, prev_actions: Tensor, is_first: Tensor
-    ) -> tuple[State, OneHot]:
+    def observe(self, carry: State, embeds: Tensor, prev_actions: Tensor, is_first: Tensor) -> tuple[State, OneHot]:
         """See :meth:`RSSM.observe`."""
         return self.rssm.observe(carry, embeds, prev_actions, is_first)
 
@@ -421,9 +422,7 @@ class WorldModel(nn.Module):
         for key, sizes in self.decoder.discrete.items():
             targets = obs[key].unbind(-1)
             parts = zip(decoded[key].split(sizes, -1), targets, strict=True)
-            losses[key] = -sum(
-                logits.log_softmax(-1).gather(-1, target[..., None])[..., 0] for logits, target in parts
-            )
+            losses[key] = -sum(logits.log_softmax(-1).gather(-1, target[..., None])[..., 0] for logits, target in parts)
         return losses
 
 

@@ -5,7 +5,6 @@ They are registered with Gymnasium as ``dreamer_helpers/Name-v0`` once ``dreamer
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import gymnasium as gym

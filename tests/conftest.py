@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from helpers import GOLDEN_FILES, GoldenFolder
 
 HERE = Path(__file__).parent
@@ -37,7 +38,5 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     result = yield
     folder = session.config.stash[GOLDEN]
     if folder.asked and (reporter := session.config.pluginmanager.get_plugin("terminalreporter")):
-        reporter.write_line(
-            f"golden: {len(folder.compared)} of {len(GOLDEN_FILES)} files compared ({folder.path})"
-        )
+        reporter.write_line(f"golden: {len(folder.compared)} of {len(GOLDEN_FILES)} files compared ({folder.path})")
     return result

@@ -14,7 +14,6 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from dreamer_helpers.config import Config
-from dreamer_helpers.envs import ActionSpec
 
 GOLDEN_FILES = (
     "symlog", "bins", "twohot", "twohot_v1", "onehot", "kl_balance", "linear", "blocklinear", "rmsnorm",
@@ -52,17 +51,11 @@ class GoldenFile:
     def compare(self, key: str, actual: Tensor, rtol: float = 1e-4, atol: float | Tensor = 1e-5) -> None:
         """Raise AssertionError unless ``actual`` is ``out/key`` in shape and to atol + rtol |expected|."""
         expected = self[f"out/{key}"]
-        assert actual.shape == expected.shape, (
-            f"{key}: shape {tuple(actual.shape)}, not {tuple(expected.shape)}"
-        )
+        assert actual.shape == expected.shape, f"{key}: shape {tuple(actual.shape)}, not {tuple(expected.shape)}"
         actual, expected = actual.detach().double(), expected.double()
-        excess = torch.where(
-            actual == expected, 0.0, (actual - expected).abs() - rtol * expected.abs() - atol
-        )
+        excess = torch.where(actual == expected, 0.0, (actual - expected).abs() - rtol * expected.abs() - atol)
         worst = excess.argmax()
-        assert (excess <= 0).all(), (
-            f"{key}: {actual.flatten()[worst]:.8g}, not {expected.flatten()[worst]:.8g}"
-        )
+        assert (excess <= 0).all(), f"{key}: {actual.flatten()[worst]:.8g}, not {expected.flatten()[worst]:.8g}"
 
     def compare_loss(self, key: str, actual: Tensor) -> None:
         """:meth:`compare` with the tolerance of losses and gradients."""
@@ -75,9 +68,7 @@ class GoldenFile:
             for name, parameter in layer.named_parameters():
                 value = self[f"param/{path}/{NAMES[name]}".replace("//", "/")]
                 value = value.permute(AXES[value.ndim])
-                assert value.shape == parameter.shape, (
-                    f"{path}: {tuple(parameter.shape)}, not {tuple(value.shape)}"
-                )
+                assert value.shape == parameter.shape, f"{path}: {tuple(parameter.shape)}, not {tuple(value.shape)}"
                 parameter.copy_(value)
 
 
@@ -91,15 +82,11 @@ class GoldenFolder:
         """One file by its name. A missing one is a failure (AssertionError), not a skipped comparison."""
         self.asked.add(name)
         path = self.path / f"{name}.npz"
-        assert path.is_file(), (
-            f"golden file {path} is missing; --golden names the folder of all {len(GOLDEN_FILES)}"
-        )
+        assert path.is_file(), f"golden file {path} is missing; --golden names the folder of all {len(GOLDEN_FILES)}"
         return GoldenFile(path)
 
 
-def make_batch(
-    config: Config, observation_space: spaces.Dict, action_space: gymnasium.Space, seed: int = 0
-) -> dict:
+def make_batch(config: Config, observation_space: spaces.Dict, action_space: gymnasium.Space, seed: int = 0) -> dict:
     """A batch as replay gives it, of random numbers: tensors (B, T + 1, ...). The spaces must be canonical.
 
     Some steps begin an episode, some end one, and some of these are deaths.

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from gymnasium import spaces
-from helpers import make_batch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -19,6 +18,7 @@ from dreamer_helpers import actor_critic, device
 from dreamer_helpers.config import preset
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.train import DreamerV3, Parts
+from helpers import make_batch
 
 SMALL = dict(rnn_hidden_dim=16, blocks=2, hidden_dim=16, cnn_depth=4, batch_size=2, seq_len=4, imagination_last=2)
 SPACES = {

@@ -17,7 +17,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from gymnasium import spaces
-from helpers import GOLDEN_FILES, GoldenFile, GoldenFolder
 from torch import Tensor, nn
 
 from dreamer_helpers import actor_critic, replay, symlog, train, variants, world_model
@@ -27,6 +26,7 @@ from dreamer_helpers.distributions import BoundedNormal, OneHot, straight_throug
 from dreamer_helpers.nets import MLP, BlockLinear, ContinueHead, Head, Linear, RMSNorm, TwoHotHead
 from dreamer_helpers.optim import LaProp, clip_adaptively_
 from dreamer_helpers.world_model import RSSM, State, WorldModel, kl_loss
+from helpers import GOLDEN_FILES, GoldenFile, GoldenFolder
 
 Check = Callable[[GoldenFile, GoldenFolder], None]
 CHECKS: dict[str, Check] = {}
@@ -209,9 +209,7 @@ def check_heads(file: GoldenFile, _: GoldenFolder) -> None:
     for name in ("reward", "value"):
         head = TwoHotHead(**size, layers=settings[f"{name}_layers"], bins=len(bins))
         if name == "reward":  # as initialised, it says exactly 0
-            assert (head.mean(head(features)) == 0).all() and (
-                file[f"out/{name}_pred_at_official_init"] == 0
-            ).all()
+            assert (head.mean(head(features)) == 0).all() and (file[f"out/{name}_pred_at_official_init"] == 0).all()
         assert torch.allclose(head.bins, bins), "the bins of the head are not the official ones"
         fill_head(file, head, name, "head/logits")
         logits = head(features)
@@ -224,9 +222,7 @@ def check_heads(file: GoldenFile, _: GoldenFolder) -> None:
 
 def fill_head(file: GoldenFile, head: Head, path: str, output: str) -> None:
     mlp, linear = head
-    file.fill(
-        {**mlp_paths(mlp, f"{path}/mlp/linear{{}}", f"{path}/mlp/norm{{}}"), linear: f"{path}/{output}"}
-    )
+    file.fill({**mlp_paths(mlp, f"{path}/mlp/linear{{}}", f"{path}/mlp/norm{{}}"), linear: f"{path}/{output}"})
 
 
 def compare_continue_head(file: GoldenFile, head: ContinueHead) -> None:
@@ -242,9 +238,7 @@ def compare_continue_head(file: GoldenFile, head: ContinueHead) -> None:
 def compare_vector_head(file: GoldenFile) -> None:
     """The vector head of the file is a linear layer; ours predict one number each."""
     features, target = file["in/feat"], file["in/vec_target"]
-    heads = [
-        variants.SymlogMSEHead(features.shape[-1], features.shape[-1], layers=0) for _ in target.unbind(-1)
-    ]
+    heads = [variants.SymlogMSEHead(features.shape[-1], features.shape[-1], layers=0) for _ in target.unbind(-1)]
     kernel, bias = file["param/vec/vec/pred/kernel"], file["param/vec/vec/pred/bias"]
     logits = []
     for head, column, shift in zip(heads, kernel.unbind(1), bias, strict=True):
@@ -290,9 +284,7 @@ def drawn(samples: Iterable[Tensor]) -> Iterator[None]:
 @check
 def check_rssm_step(file: GoldenFile, _: GoldenFolder) -> None:
     rssm = make_rssm(file)
-    deter, stoch, action = (
-        file[f"in/{name}"].clone().requires_grad_() for name in ("deter", "stoch", "action")
-    )
+    deter, stoch, action = (file[f"in/{name}"].clone().requires_grad_() for name in ("deter", "stoch", "action"))
     following = rssm.cell(deter, stoch.flatten(1), action)
     gradients = torch.autograd.grad((file["in/W"] * following).sum(), (deter, stoch, action))
     file.compare("deter", following)
@@ -395,9 +387,7 @@ def check_lambda_return(file: GoldenFile, _: GoldenFolder) -> None:
     rewards, values, bootstrap = file["in/rew"], file["in/val"], file["in/boot"]
     settings = file.settings["replay"]
     continues = settings["disc"] * (1 - file["in/term"])
-    returns = compute_returns(
-        rewards, values, continues, settings["lam"], last=file["in/last"], bootstrap=bootstrap
-    )
+    returns = compute_returns(rewards, values, continues, settings["lam"], last=file["in/last"], bootstrap=bootstrap)
     file.compare("ret_replay", returns)
     settings = file.settings["imag"]
     continues = settings["disc"] * (1 - file["in/term_soft"])
@@ -458,17 +448,11 @@ def behaviour_config(settings: dict, **more: float) -> Config:
     )  # fmt: skip
 
 
-def compare_imagination(
-    file: GoldenFile, discrete: bool, sizes: tuple[int, ...], unimix: float, path: str
-) -> None:
+def compare_imagination(file: GoldenFile, discrete: bool, sizes: tuple[int, ...], unimix: float, path: str) -> None:
     """Two calls of the imagination losses; the range of returns goes on from one to the other."""
     s, bins = file.settings, file["in/bins"]
-    config = behaviour_config(
-        s, entropy_coef=s["actent"], min_std=s["minstd"], max_std=s["maxstd"], unimix=unimix
-    )
-    normalizer = ReturnNormalizer(
-        *map(float, s["retnorm"]["perc"]), s["retnorm"]["rate"], s["retnorm"]["limit"]
-    )
+    config = behaviour_config(s, entropy_coef=s["actent"], min_std=s["minstd"], max_std=s["maxstd"], unimix=unimix)
+    normalizer = ReturnNormalizer(*map(float, s["retnorm"]["perc"]), s["retnorm"]["rate"], s["retnorm"]["limit"])
     for call in (0, 1):
         policy = file[f"in/policy{call}"]
         width = policy.shape[-1]
@@ -589,9 +573,7 @@ def check_optimizer(file: GoldenFile, _: GoldenFolder) -> None:
         s = {**official, **settings}
         ours = {k: s[k] for k in ("lr", "beta1", "beta2", "eps", "warmup")} | {"clip": s["agc"]}
         _, course = descend(file, ours, torch.float32)
-        updates, _ = descend(
-            file, ours, torch.float64
-        )  # differences of float32 parameters would be all rounding
+        updates, _ = descend(file, ours, torch.float64)  # differences of float32 parameters would be all rounding
         for key, update in updates.items():
             file.compare(f"{name}/updates/{key}", update, atol=1e-5 * update.abs().max())
             whole = f"out/{name}/params/{key}" in file.arrays

@@ -21,7 +21,6 @@ import pytest
 import test_golden
 import torch
 from gymnasium import spaces
-from helpers import GOLDEN_FILES, GoldenFolder, make_batch
 from torch import Tensor
 
 from dreamer_helpers import actor_critic, distributions, nets, optim, symlog, train, variants, world_model
@@ -31,6 +30,7 @@ from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy, OneHot
 from dreamer_helpers.optim import LaProp
 from dreamer_helpers.train import DreamerV3, Parts
 from dreamer_helpers.world_model import RSSM, BlockGRU, WorldModel
+from helpers import GOLDEN_FILES, GoldenFolder, make_batch
 
 OBSERVATION = spaces.Dict({
     "discrete": spaces.MultiDiscrete([3]),
@@ -95,9 +95,7 @@ def reached(agent: DreamerV3, batch: dict[str, Tensor]) -> dict[str, set[str]]:
         if name.startswith("loss/"):
             agent.zero_grad()
             loss.backward(retain_graph=True)
-            touched = {
-                key for key, module in MODULES.items() if any(map(has_gradient, module(agent).parameters()))
-            }
+            touched = {key for key, module in MODULES.items() if any(map(has_gradient, module(agent).parameters()))}
             table[name.removeprefix("loss/")] = touched
     return table
 
@@ -112,9 +110,7 @@ def test_which_loss_reaches_which_parameters(kind: str, through_time: bool) -> N
     agent = make_agent(kind, value_init_scale=1.0)  # an output of zeros passes no gradient on
     batch = make_batch(TINY, OBSERVATION, ACTIONS[kind])
     batch["is_first"] = torch.full_like(batch["is_first"], not through_time)
-    batch["is_last"] = torch.zeros_like(
-        batch["is_last"]
-    )  # behind a last step the replay critic does not learn
+    batch["is_last"] = torch.zeros_like(batch["is_last"])  # behind a last step the replay critic does not learn
     assert reached(agent, batch) == (REACHES_THROUGH_TIME if through_time else REACHES)
 
 
@@ -280,9 +276,7 @@ def test_every_golden_file_is_listed() -> None:
 
 
 @pytest.mark.parametrize(("file", "owner", "name"), CASES)
-def test_train_step_uses_what_is_compared(
-    file: str, owner: Any, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_train_step_uses_what_is_compared(file: str, owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     setup = SETUP.get(file, PLAIN)
     expected = untouched(*setup)
     with monkeypatch.context() as patch:

@@ -80,9 +80,7 @@ def test_two_hot_mean_is_the_sum_in_double_precision() -> None:
 
 @pytest.mark.parametrize("unimix", [0.0, 0.01, 1.0])
 def test_samples_come_as_often_as_they_should(unimix: float) -> None:
-    logits = torch.tensor(
-        [[0.0, 1.0, -1.0, 0.5, -3.0], [60.0, -60.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 100.0]]
-    )
+    logits = torch.tensor([[0.0, 1.0, -1.0, 0.5, -3.0], [60.0, -60.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 100.0]])
     dist, count = OneHot(logits.expand(20_000, 3, 5), unimix), 20_000
     samples = dist.sample()
     assert torch.equal(samples.sum(-1), torch.ones(count, 3)) and set(samples.unique().tolist()) == {0.0, 1.0}
@@ -118,9 +116,7 @@ def test_a_policy_over_two_components_is_two_policies() -> None:
     logits = torch.randn(6, 5)
     policy, parts = DiscretePolicy(logits, (2, 3)), [OneHot(logits[:, :2]), OneHot(logits[:, 2:])]
     action = policy.sample()
-    assert torch.equal(action[:, :2].sum(-1), torch.ones(6)) and torch.equal(
-        action[:, 2:].sum(-1), torch.ones(6)
-    )
+    assert torch.equal(action[:, :2].sum(-1), torch.ones(6)) and torch.equal(action[:, 2:].sum(-1), torch.ones(6))
     assert_close(policy.log_prob(action), parts[0].log_prob(action[:, :2]) + parts[1].log_prob(action[:, 2:]))
     assert_close(policy.entropy(), parts[0].entropy() + parts[1].entropy())
     assert torch.equal(policy.mode(), torch.cat([part.mode() for part in parts], -1))
@@ -140,9 +136,7 @@ def test_tanh_normal_agrees_with_torch() -> None:
     normal = torch.distributions.Normal(policy.center.double(), policy.std.double())
     theirs = torch.distributions.TransformedDistribution(normal, torch.distributions.TanhTransform())
     action = policy.sample()
-    assert_close(
-        policy.log_prob(action).double(), theirs.log_prob(action.double()).sum(-1), rtol=1e-3, atol=1e-3
-    )
+    assert_close(policy.log_prob(action).double(), theirs.log_prob(action.double()).sum(-1), rtol=1e-3, atol=1e-3)
 
 
 # ------------------------------------------------------------------------------------------------ nets
@@ -193,9 +187,7 @@ def test_block_gru_is_the_same_block_by_block() -> None:
     fast, readable = cell(*inputs), block_gru(cell, *inputs)
     assert_close(fast, readable)
     wanted = [*inputs, *cell.parameters()]
-    assert_close(
-        *(torch.autograd.grad(h.square().sum(), wanted) for h in (fast, readable)), rtol=1e-4, atol=1e-5
-    )
+    assert_close(*(torch.autograd.grad(h.square().sum(), wanted) for h in (fast, readable)), rtol=1e-4, atol=1e-5)
 
 
 # ----------------------------------------------------------------------------------------- world model
@@ -226,9 +218,7 @@ def test_observe_is_dynamics_step_and_posterior_in_turn(cell: Cell) -> None:
     readable, logits = observe_step_by_step(rssm, carry, *inputs)
     assert_close((*fast, posterior.logits), (*readable, logits), rtol=1e-4, atol=1e-5)
     gradients = [
-        torch.autograd.grad(
-            states.features.square().sum() + x.sum(), list(rssm.parameters()), allow_unused=True
-        )
+        torch.autograd.grad(states.features.square().sum() + x.sum(), list(rssm.parameters()), allow_unused=True)
         for states, x in ((fast, posterior.logits), (readable, logits))
     ]
     assert_close(*([g for g in side if g is not None] for side in gradients), rtol=1e-3, atol=1e-4)
@@ -262,8 +252,7 @@ def test_discrete_entries_are_coded_and_scored_as_torch_does() -> None:
     state = State(torch.randn(2, 5, 16), torch.randn(2, 5, 3, 4))
     first, second = model._decode(state)["discrete"].split([3, 4], -1)
     wanted = sum(
-        F.cross_entropy(logits.movedim(-1, 1), x[..., i], reduction="none")
-        for i, logits in enumerate((first, second))
+        F.cross_entropy(logits.movedim(-1, 1), x[..., i], reduction="none") for i, logits in enumerate((first, second))
     )
     assert_close(model.reconstruction_losses(state, {"discrete": x})["discrete"], wanted)
 
@@ -289,9 +278,7 @@ def test_lambda_returns_are_mixtures_of_n_step_returns(lambda_: float) -> None:
         longest = 5 - t
         mixture = lambda_ ** (longest - 1) * n_step_return(rewards, values, continues, t, longest)
         for n in range(1, longest):
-            mixture = mixture + (1 - lambda_) * lambda_ ** (n - 1) * n_step_return(
-                rewards, values, continues, t, n
-            )
+            mixture = mixture + (1 - lambda_) * lambda_ ** (n - 1) * n_step_return(rewards, values, continues, t, n)
         assert_close(returns[:, t], mixture, rtol=1e-4, atol=1e-5)
 
 
@@ -365,8 +352,6 @@ def test_the_slow_critic_follows_parameter_by_parameter() -> None:
     critic = Critic(SMALL, features=4)
     for p in critic.head.parameters():
         nn.init.normal_(p)
-    slow = [
-        0.98 * s + 0.02 * p for s, p in zip(critic.slow.parameters(), critic.head.parameters(), strict=True)
-    ]
+    slow = [0.98 * s + 0.02 * p for s, p in zip(critic.slow.parameters(), critic.head.parameters(), strict=True)]
     critic.update_slow()
     assert_close([p.detach() for p in critic.slow.parameters()], [p.detach() for p in slow])

@@ -1,0 +1,54 @@
+# Every target sets up what it needs, in .venv; run again, it starts in seconds.
+PYTHON ?= python3
+LESSON ?=
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab fresh test check notebooks bench results format clean
+
+help:             ## this list
+	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+setup: $(READY)   ## make the local environment
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "No virtual environment could be made; on Debian: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install -q --upgrade pip
+	# torch first and pinned: the CPU build; everything else then finds it in place
+	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[lab,test]'
+	@touch $@
+
+lab: setup        ## open the course in JupyterLab, on your own copies; LESSON=09 opens one lesson
+	$(BIN)/python tools/lab.py open $(LESSON)
+
+fresh: setup      ## put a fresh copy of LESSON=.. in my_course; the old one is kept beside it
+	$(BIN)/python tools/lab.py fresh $(LESSON)
+
+test: setup       ## all tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+check: setup      ## the quick tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q -m "not slow"
+
+notebooks: setup  ## build the committed notebooks from their sources; LESSON=09 builds one
+	$(BIN)/python tools/build_notebooks.py $(LESSON)
+
+bench: setup      ## time one gradient step of the standard configurations
+	$(BIN)/python tests/benchmarks/step.py --all
+
+results: setup    ## remake the learning table of the README (about an hour on two cores)
+	$(BIN)/python tests/benchmarks/learning.py
+
+format: setup     ## sort imports and format
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean:            ## delete the local environment; my_course stays
+	rm -rf $(VENV)

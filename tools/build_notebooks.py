@@ -1,0 +1,107 @@
+"""Build the committed notebooks from their sources, and check that they fit together.
+
+    python tools/build_notebooks.py [LESSON]         python tools/build_notebooks.py --check
+
+A source is a Python file in jupytext's percent format, ``notebooks/source/NN_name.py``. Building means: convert,
+execute from top to bottom, strip what changes from run to run, write ``notebooks/NN_name.ipynb``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = ROOT / "notebooks"
+MAX_BYTES = 1_000_000
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def convert(source: Path) -> NotebookNode:
+    """A source as a notebook that has not been run; cell ids follow from the position, so they do not change."""
+    nb = jupytext.read(source)
+    for number, cell in enumerate(nb.cells):
+        cell["id"] = f"cell-{number:03}"
+        cell.metadata = NotebookNode({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
+    nb.metadata = NotebookNode(kernelspec=KERNEL, language_info={"name": "python"})
+    nb.nbformat, nb.nbformat_minor = 4, 5
+    return nb
+
+
+def build(source: Path, lessons: Path = LESSONS) -> Path:
+    """Convert, execute and write one lesson; returns the notebook's path. A cell that fails raises."""
+    nb = convert(source)
+    NotebookClient(nb, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(lessons)}}).execute()
+    target = lessons / f"{source.stem}.ipynb"
+    nbformat.write(strip(nb), target)
+    return target
+
+
+def strip(nb: NotebookNode) -> NotebookNode:
+    """Remove what changes from run to run: widget state, timestamps, versions. GitHub trips over widget state."""
+    nb.metadata = NotebookNode(kernelspec=KERNEL, language_info={"name": "python"})
+    for cell in nb.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            output.get("metadata", {}).clear()
+            if output.output_type == "stream" and output.name == "stderr":
+                output.text = "".join(line for line in output.text.splitlines(True) if "\r" not in line)
+    return nb
+
+
+def faults(notebook: Path, source: Path) -> list[str]:
+    """What is wrong with a committed notebook, a line each; an empty list if nothing is."""
+    if not notebook.exists():
+        return [f"{notebook.name} is missing; run make notebooks"]
+    nb, wanted = nbformat.read(notebook, as_version=4), convert(source)
+    found = []
+    if [(c.cell_type, c.source) for c in nb.cells] != [(c.cell_type, c.source) for c in wanted.cells]:
+        found.append("its cells differ from its source; run make notebooks")
+    if "widgets" in nb.metadata:
+        found.append("it holds widget state, which GitHub cannot show")
+    if notebook.stat().st_size > MAX_BYTES:
+        found.append(f"it has {notebook.stat().st_size} bytes, more than {MAX_BYTES}")
+    for number, cell in enumerate(nb.cells):
+        if cell.cell_type == "code":
+            found += [f"cell {number}: {fault}" for fault in _cell_faults(cell)]
+    return [f"{notebook.name}: {fault}" for fault in found]
+
+
+def _cell_faults(cell: NotebookNode) -> list[str]:
+    found = []
+    if cell.execution_count is None:
+        found.append("was never executed")
+    if "nbval-check-output" in cell.metadata.get("tags", []) and not cell.outputs:
+        found.append("is compared but has no stored output, so the comparison would pass whatever it prints")
+    for output in cell.outputs:
+        if output.output_type == "error":
+            found.append(f"stores an error: {output.ename}")
+        text = output.get("data", {}).get("text/plain", "")
+        if "image/png" in output.get("data", {}) and (not text or text.startswith(("<Figure", "<IPython"))):
+            found.append("shows an image without alternative text")
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Build all lessons, or the one named, or check all; returns the exit status."""
+    sources = sorted((LESSONS / "source").glob("*.py"))
+    if arguments == ["--check"]:
+        found = [fault for source in sources for fault in faults(LESSONS / f"{source.stem}.ipynb", source)]
+        print("\n".join(found) or f"{len(sources)} notebooks fit their sources")
+        return bool(found)
+    chosen = [s for s in sources if not arguments or s.stem.startswith(arguments[0])]
+    if not chosen:
+        print(f"error: no source begins with {arguments[0]!r}", file=sys.stderr)
+        return 2
+    for source in chosen:
+        print(f"building {build(source).relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
