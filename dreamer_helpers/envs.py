@@ -181,15 +181,8 @@ def space_to_json(space: spaces.Space) -> dict[str, Any]:
     if isinstance(space, spaces.Dict):
         return {"kind": kind, "entries": {key: space_to_json(entry) for key, entry in space.items()}}
     if isinstance(space, spaces.Box):
-        uniform = [bound.flat[0].item() if (bound == bound.flat[0]).all() else bound.tolist()
-                   for bound in (space.low, space.high)]  # fmt: skip
-        return {
-            "kind": kind,
-            "low": uniform[0],
-            "high": uniform[1],
-            "shape": list(space.shape),
-            "dtype": str(space.dtype),
-        }
+        low, high = (b.flat[0].item() if (b == b.flat[0]).all() else b.tolist() for b in (space.low, space.high))
+        return {"kind": kind, "low": low, "high": high, "shape": list(space.shape), "dtype": str(space.dtype)}
     if isinstance(space, spaces.Discrete):
         return {"kind": kind, "n": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):

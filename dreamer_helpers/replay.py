@@ -84,7 +84,7 @@ class Replay:
             self.queue.extend((self.count - self.length, env) for env in range(self.num_envs))
 
     def sample(self, batch_size: int) -> Record:
-        """A batch of sequences, (B, L, ...) each; ``index`` (B, L, 2) says for :meth:`update` which records they are."""
+        """A batch of sequences, (B, L, ...) each, and ``index`` (B, L, 2), which :meth:`update` wants back."""
         if not self.ready(batch_size):
             missing = max(self.length * self.num_envs, batch_size * (self.length - 1)) - len(self)
             raise UserError(f"replay holds {len(self)} steps and needs {missing} more before it can give a batch")

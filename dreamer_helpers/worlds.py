@@ -5,7 +5,7 @@ They are registered with Gymnasium as ``dreamer_helpers/Name-v0`` once ``dreamer
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -24,7 +24,7 @@ class TMaze(gym.Env):
     3 left. Best return 1; without memory at most 0.5 on average (:func:`tmaze_bounds`).
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 4}
     MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
 
     def __init__(self, corridor: int = 4, render_mode: str | None = None):
