@@ -30,10 +30,17 @@ from dreamer_helpers.world_model import State, WorldModel
 class Policy(Protocol):
     """What an actor puts out: a distribution over actions (..., A)."""
 
-    def sample(self) -> Tensor: ...
-    def mode(self) -> Tensor: ...
-    def log_prob(self, action: Tensor) -> Tensor: ...
-    def entropy(self) -> Tensor: ...
+    def sample(self) -> Tensor:
+        """A sampled action, (..., A)."""
+
+    def mode(self) -> Tensor:
+        """The likeliest action, (..., A)."""
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-probability of actions (..., A): (...)."""
+
+    def entropy(self) -> Tensor:
+        """Entropy, (...)."""
 
 
 # --------------------------------------------------------------------------------------------- two networks

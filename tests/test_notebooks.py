@@ -1,0 +1,117 @@
+"""The lessons: what is committed fits the sources, runs again, and the comparison of results bites."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import build_notebooks  # noqa: E402
+import lab  # noqa: E402
+
+SOURCES = sorted((ROOT / "notebooks" / "source").glob("*.py"))
+COMPARED = nbformat.NotebookNode(tags=["nbval-check-output"])
+
+
+def rerun(notebook: Path) -> subprocess.CompletedProcess[str]:
+    """Re-execute a notebook with the small budget; cells tagged ``nbval-check-output`` are compared."""
+    command = [
+        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-cell-timeout=300",
+        f"--nbval-sanitize-with={ROOT / 'tests' / 'nbval_sanitize.cfg'}", "--nbval-current-env",
+        f"--rootdir={notebook.parent}", "-c", os.devnull, str(notebook),
+    ]  # fmt: skip
+    env = {**os.environ, "COURSE_BUDGET": "ci"}
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+
+
+def test_there_are_lessons() -> None:
+    assert SOURCES
+    assert {path.stem for path in SOURCES} == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_notebook_fits_its_source(source: Path) -> None:
+    assert build_notebooks.faults(ROOT / "notebooks" / f"{source.stem}.ipynb", source) == []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_notebook_makes_claims(source: Path) -> None:
+    """Comparing nothing would pass: at least one cell of each lesson is compared."""
+    nb = nbformat.read(ROOT / "notebooks" / f"{source.stem}.ipynb", as_version=4)
+    assert any("nbval-check-output" in cell.metadata.get("tags", []) for cell in nb.cells)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_notebook_runs_again(source: Path) -> None:
+    result = rerun(ROOT / "notebooks" / f"{source.stem}.ipynb")
+    assert result.returncode == 0, result.stdout[-5000:]
+
+
+def small_notebook(folder: Path, text: str, stored: str | None) -> Path:
+    """A notebook of one compared cell with the given stored output, written as ours are."""
+    source = folder / "00_small.py"
+    source.write_text(f'# %% tags=["nbval-check-output"]\n{text}\n')
+    nb = build_notebooks.convert(source)
+    nb.cells[0].execution_count = 1
+    if stored is not None:
+        nb.cells[0].outputs = [nbformat.v4.new_output("stream", name="stdout", text=stored)]
+    target = folder / "00_small.ipynb"
+    nbformat.write(nb, target)
+    return target
+
+
+@pytest.mark.slow
+def test_the_comparison_bites(tmp_path: Path) -> None:
+    assert rerun(small_notebook(tmp_path, "print(40 + 2)", "42\n")).returncode == 0
+    changed = rerun(small_notebook(tmp_path, "print(40 + 2)", "43\n"))
+    assert changed.returncode == 1
+    assert "42" in changed.stdout
+
+
+def test_a_compared_cell_without_stored_output_is_a_fault(tmp_path: Path) -> None:
+    """nbval lets it pass; the builder's check does not."""
+    notebook = small_notebook(tmp_path, "print(40 + 2)", None)
+    (fault,) = build_notebooks.faults(notebook, tmp_path / "00_small.py")
+    assert "no stored output" in fault
+
+
+def test_faults_are_found(tmp_path: Path) -> None:
+    notebook, source = small_notebook(tmp_path, "1", "1\n"), tmp_path / "00_small.py"
+    assert build_notebooks.faults(notebook, source) == []
+    source.write_text("# %%\n2\n")
+    assert "differ from its source" in build_notebooks.faults(notebook, source)[0]
+    nb = nbformat.read(notebook, as_version=4)
+    nb.metadata["widgets"] = {}
+    nb.cells[0].execution_count = None
+    picture = nbformat.v4.new_output("display_data", data={"image/png": "", "text/plain": "<Figure size 1x1>"})
+    nb.cells[0].outputs = [picture, nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])]
+    nbformat.write(nb, notebook)
+    found = "\n".join(build_notebooks.faults(notebook, source))
+    for words in ("widget state", "never executed", "alternative text", "stores an error"):
+        assert words in found
+    assert build_notebooks.faults(tmp_path / "absent.ipynb", source) == ["absent.ipynb is missing; run make notebooks"]
+
+
+def test_learners_copies(tmp_path: Path) -> None:
+    """Copies have no outputs, are never overwritten, and a fresh one keeps the old."""
+    notebook, copies = small_notebook(tmp_path, "1", "1\n"), tmp_path / "my_course"
+    target = lab.copy(notebook, copies)
+    assert nbformat.read(target, as_version=4).cells[0].outputs == []
+    target.write_text("my work")
+    assert lab.copy(notebook, copies).read_text() == "my work"
+    assert lab.fresh(notebook, copies).read_text() != "my work"
+    assert [path.read_text() for path in copies.glob("00_small.*.ipynb")] == ["my work"]
+
+
+def test_unknown_lesson_is_one_line(tmp_path: Path) -> None:
+    small_notebook(tmp_path, "1", "1\n")
+    with pytest.raises(SystemExit, match="no lesson begins with '77'"):
+        lab.find("77", tmp_path)
