@@ -73,9 +73,14 @@ class Replay:
         return self.count >= self.length and len(self) >= batch_size * (self.length - 1)
 
     def add(self, record: Record) -> None:
-        """Append one step of every environment: arrays (N, ...)."""
+        """Append one step of every environment: arrays (N, ...). Raises UserError unless they are as the first were."""
         if not self.data:
             self.data = {k: np.zeros((self.rows, *v.shape), v.dtype) for k, v in record.items()}
+        for key, stored in self.data.items():
+            if key not in record:
+                raise UserError(f"replay: the record lacks {key}")
+            if record[key].shape != stored.shape[1:]:
+                raise UserError(f"replay: {key} has shape {record[key].shape}, not {stored.shape[1:]}")
         row = self.count % self.rows
         for key, values in record.items():
             self.data[key][row] = values

@@ -5,6 +5,7 @@ They are registered with Gymnasium as ``dreamer_helpers/Name-v0`` once ``dreamer
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -76,6 +77,52 @@ class TMaze(gym.Env):
             cells[1, 1:3] = CUES[self.cue]
         cells[middle + turned, left + self.position] = AGENT
         return cells.repeat(2, 0).repeat(2, 1)
+
+
+def tmaze_bounds(corridor: int = 4, steps: int = 20) -> dict[str, float]:
+    """Mean returns of three policies in :class:`TMaze`: ``random``, the best ``memoryless`` one, and the ``best``.
+
+    Computed, not played: all deterministic functions from what is seen to an action are tried, (P,) at once. The
+    best memoryless one must do well with both cues, the best of all may be chosen for each cue. A stochastic
+    memoryless policy cannot beat 1/2 either: which way it turns does not depend on the cue, and if its first step
+    makes it slower with one cue, that only lowers its chance to turn at all.
+    """
+    seen = corridor + 3  # the start with either cue, then corridor + 1 places
+    policies = np.array(list(itertools.product(range(4), repeat=seen)))  # (P, seen)
+    returns = np.stack([_play_all(policies, cue, corridor, steps) for cue in (0, 1)])  # (2, P)
+    return {
+        "random": _random_return(corridor, steps),
+        "memoryless": float(returns.mean(0).max()),
+        "best": float(returns.max(1).mean()),
+    }
+
+
+def _play_all(policies: np.ndarray, cue: int, corridor: int, steps: int) -> np.ndarray:
+    """The return of each deterministic memoryless policy (P, seen) with one cue: (P,)."""
+    every = np.arange(len(policies))
+    position, running, returns = np.zeros(len(policies), int), np.ones(len(policies), bool), np.zeros(len(policies))
+    for t in range(steps):
+        action = policies[every, cue if t == 0 else 2 + position]
+        turns = running & (position == corridor) & (action % 2 == 0)
+        returns[turns] = action[turns] == 2 * cue  # 0 is up, for cue 0; 2 is down, for cue 1
+        running &= ~turns
+        position = np.clip(position + (action == 1) - (action == 3), 0, corridor)
+    return returns
+
+
+def _random_return(corridor: int, steps: int) -> float:
+    """The mean return of uniformly random actions, by following the chance to be at each place."""
+    chance, total = np.eye(corridor + 1)[0], 0.0
+    for _ in range(steps):
+        total += chance[-1] / 4  # one action of four is the right turn
+        following = chance / 2  # up and down change nothing in the corridor
+        following[-1] = 0.0  # and end the episode at the junction
+        following[1:] += chance[:-1] / 4
+        following[-1] += chance[-1] / 4
+        following[:-1] += chance[1:] / 4
+        following[0] += chance[0] / 4
+        chance = following
+    return float(total)
 
 
 gym.register("dreamer_helpers/TMaze-v0", TMaze, max_episode_steps=20)
