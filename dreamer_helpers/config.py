@@ -101,6 +101,8 @@ class Config:
             )
         if self.convolution not in ("pooled", "strided"):
             raise UserError(f"config: convolution must be 'pooled' or 'strided', not {self.convolution!r}")
+        if self.replay_capacity < self.batch_size * self.seq_len:
+            raise UserError("config: replay_capacity must hold one batch, batch_size * seq_len steps")
         if self.imagination_last > self.seq_len:
             raise UserError("config: imagination_last cannot exceed seq_len")
 
