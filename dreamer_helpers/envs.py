@@ -165,9 +165,9 @@ class ActionSpec:
         if self.discrete:
             ends = np.cumsum(self.sizes)[:-1]
             choices = np.stack([part.argmax(-1) for part in np.split(vector, ends, -1)], -1)
-            return choices.reshape(*lead, *self.space.shape).astype(self.space.dtype) + self._start
+            return choices.reshape(lead + self.space.shape).astype(self.space.dtype) + self._start
         low, high = self.space.low, self.space.high
-        share = (np.clip(vector, -1.0, 1.0).reshape(*lead, *self.space.shape) + 1.0) / 2.0
+        share = (np.clip(vector, -1.0, 1.0).reshape(lead + self.space.shape) + 1.0) / 2.0
         return (low + share * (high - low)).astype(self.space.dtype)
 
     @property
@@ -187,7 +187,7 @@ def space_to_json(space: spaces.Space) -> dict[str, Any]:
         return {"kind": kind, "n": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):
         return {"kind": kind, "nvec": space.nvec.tolist(), "start": np.asarray(space.start).tolist()}
-    return {"kind": kind, "shape": list(space.shape)}
+    return {"kind": kind, "n": space.n if isinstance(space.n, int) else list(space.n)}
 
 
 def space_from_json(values: dict[str, Any]) -> spaces.Space:
@@ -204,7 +204,7 @@ def space_from_json(values: dict[str, Any]) -> spaces.Space:
         return spaces.Discrete(values["n"], start=values["start"])
     if kind == "MultiDiscrete":
         return spaces.MultiDiscrete(np.array(values["nvec"]), start=np.array(values["start"]))
-    return spaces.MultiBinary(values["shape"])
+    return spaces.MultiBinary(values["n"])
 
 
 # --------------------------------------------------------------------------------------------- environments

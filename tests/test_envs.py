@@ -1,0 +1,179 @@
+"""Environments: one convention for time, observations and actions, whatever comes from Gymnasium."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from dreamer_helpers import envs
+from dreamer_helpers.errors import UserError
+
+
+class Counter(gym.Env):
+    """Observes the number of the step within the episode and the episode; rewards with the step's number."""
+
+    def __init__(self, length: int = 3, limit: int = 100):
+        self.observation_space, self.action_space = spaces.Box(0, 1e6, (2,)), spaces.Discrete(2)
+        self.length, self.limit, self.episode, self.actions = length, limit, -1, []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.t, self.episode = 0, self.episode + 1
+        return self._obs(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.t += 1
+        self.actions.append(int(action))
+        return self._obs(), float(self.t), self.t == self.length, self.t == self.limit, {}
+
+    def _obs(self) -> np.ndarray:
+        return np.array([self.t, self.episode], np.float32)
+
+
+LEFT, RIGHT = np.eye(2, dtype=np.float32)
+
+
+def test_rewards_and_ends_stand_with_the_observation_they_led_to() -> None:
+    vector = envs.VectorEnv(Counter, 1)
+    records = [vector.reset(), *(vector.step(RIGHT[None]) for _ in range(5))]
+
+    def column(key: str) -> list:
+        return [record[key][0].tolist() for record in records]
+
+    assert column("vector") == [[0, 0], [1, 0], [2, 0], [3, 0], [0, 1], [1, 1]]
+    assert column("reward") == [0, 1, 2, 3, 0, 1]
+    assert column("is_first") == [True, False, False, False, True, False]
+    assert column("is_last") == [False, False, False, True, False, False]
+    assert column("is_terminal") == column("is_last")
+    assert vector.envs[0].actions == [1, 1, 1, 1]  # the action at the last record is not carried out
+
+
+def test_a_time_limit_is_not_a_death() -> None:
+    vector = envs.VectorEnv(lambda: Counter(length=100, limit=2), 1)
+    vector.reset()
+    records = [vector.step(LEFT[None]) for _ in range(2)]
+    assert [bool(r["is_last"][0]) for r in records] == [False, True]
+    assert not any(r["is_terminal"][0] for r in records)
+
+
+def test_copies_are_seeded_apart_and_reproducibly() -> None:
+    def play(seed: int) -> np.ndarray:
+        vector = envs.VectorEnv("CartPole-v1", 3, seed)
+        first = vector.reset()["vector"]
+        return np.stack([first, *(vector.step(np.tile(LEFT, (3, 1)))["vector"] for _ in range(40))])
+
+    np.testing.assert_array_equal(play(1), play(1))
+    assert not np.array_equal(play(1), play(2))
+    assert len(np.unique(play(1)[0], axis=0)) == 3
+
+
+IMAGE = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("space", "value", "wanted"),
+    [
+        (spaces.Box(-1, 1, (2, 3)), np.ones((2, 3), np.float32), {"vector": np.ones(6, np.float32)}),
+        (spaces.Box(-9, 9, (2,), np.int64), np.array([3, -3]), {"vector": np.float32([3, -3])}),
+        (spaces.Box(0, 255, (2, 5, 3), np.uint8), IMAGE, {"image": IMAGE}),
+        (spaces.Box(0, 255, (3, 2, 5), np.uint8), IMAGE.transpose(2, 0, 1), {"image": IMAGE}),
+        (spaces.Box(0, 255, (2, 5), np.uint8), IMAGE[..., 0], {"image": IMAGE[..., :1]}),
+        (spaces.Box(0, 1, (2, 5, 3)), IMAGE / np.float32(255), {"image": IMAGE}),
+        (spaces.Discrete(4, start=-1), 2, {"discrete": np.array([3])}),
+        (spaces.MultiDiscrete([2, 3]), np.array([1, 2]), {"discrete": np.array([1, 2])}),
+        (spaces.MultiBinary(3), np.array([1, 0, 1], np.int8), {"discrete": np.array([1, 0, 1])}),
+        (
+            spaces.Dict({"b": spaces.Discrete(2), "a": spaces.Dict({"x": spaces.Box(-1, 1, (1,))})}),
+            {"b": 1, "a": {"x": np.zeros(1, np.float32)}},
+            {"a/x": np.zeros(1, np.float32), "b": np.array([1])},
+        ),
+    ],
+)  # fmt: skip
+def test_observations_become_canonical(space: spaces.Space, value: Any, wanted: dict) -> None:
+    canonical, got = envs.canonical_space(space), envs.canonical_observation(value, space)
+    assert sorted(got) == sorted(canonical) == sorted(wanted)
+    for key, expected in wanted.items():
+        np.testing.assert_array_equal(got[key], expected)
+        assert got[key].dtype == canonical[key].dtype
+        assert canonical[key].contains(got[key]), (canonical[key], got[key])
+    again = envs.space_from_json(envs.space_to_json(space))
+    assert again == space
+
+
+@pytest.mark.parametrize(
+    ("space", "action", "vector"),
+    [
+        (spaces.Discrete(3, start=5), 6, [0, 1, 0]),
+        (spaces.MultiDiscrete([2, 3]), [1, 0], [0, 1, 1, 0, 0]),
+        (spaces.Box(np.float32([-2, 0]), np.float32([2, 10])), [1, 10], [0.5, 1]),
+        (spaces.Box(0, 4, (2, 2)), [[0, 1], [2, 4]], [-1, -0.5, 0, 1]),
+    ],
+)
+def test_actions_there_and_back(space: spaces.Space, action: Any, vector: list[float]) -> None:
+    spec = envs.ActionSpec.of(space)
+    np.testing.assert_allclose(spec.encode(np.array(action)), vector)
+    back = spec.decode(np.float32(vector))
+    np.testing.assert_allclose(back, action)
+    assert space.contains(np.asarray(back) if space.shape else int(back))
+    two = np.stack([spec.encode(np.array(action))] * 2)
+    np.testing.assert_allclose(spec.decode(two), [action] * 2)
+    np.testing.assert_allclose(spec.encode(np.array([action] * 2)), two)
+    assert envs.space_from_json(envs.space_to_json(space)) == space
+
+
+def test_continuous_actions_are_clipped() -> None:
+    spec = envs.ActionSpec.of(spaces.Box(-2, 2, (1,)))
+    np.testing.assert_allclose(spec.decode(np.float32([7.0])), [2.0])
+
+
+class Broken(Counter):
+    """Gives whatever it is told to give at its second step."""
+
+    reward, value = 0.0, 0.0
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        obs, _, *rest = super().step(action)
+        return (obs + self.value, self.reward, *rest) if self.t == 2 else (obs, 0.0, *rest)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize(("what", "name"), [("reward", "reward"), ("value", "vector")])
+def test_numbers_that_are_none_are_refused(number: float, what: str, name: str) -> None:
+    vector = envs.VectorEnv(type("Sick", (Broken,), {what: number}), 2)
+    vector.reset()
+    vector.step(np.stack([LEFT, LEFT]))
+    with pytest.raises(UserError, match=f"Sick: {name} is (nan|inf) in copy 0 at step 2"):
+        vector.step(np.stack([LEFT, LEFT]))
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ("CartPole-v7", "no environment 'CartPole-v7'"),
+        ("CartPol-v1", "did you mean 'CartPole-v1'"),
+        ("nowhere:Thing-v0", "not installed"),
+        ("not an id!", "cannot make|no environment"),
+        (lambda: 5, "Gymnasium id or a function"),
+    ],
+)
+def test_unknown_environments_are_one_line(env: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        envs.make(env)
+    assert "\n" not in str(caught.value)
+
+
+def test_unsupported_spaces_name_the_entry() -> None:
+    with pytest.raises(UserError, match="'word' is a Text; supported are Box"):
+        envs.canonical_space(spaces.Dict({"word": spaces.Text(3)}))
+    with pytest.raises(UserError, match="'reward': the name is reserved"):
+        envs.canonical_space(spaces.Dict({"reward": spaces.Discrete(3)}))
+    with pytest.raises(UserError, match="finite bounds"):
+        envs.ActionSpec.of(spaces.Box(-np.inf, 1, (2,)))
+    with pytest.raises(UserError, match="Text are not supported"):
+        envs.ActionSpec.of(spaces.Text(3))
+    with pytest.raises(UserError, match="several copies"):
+        envs.VectorEnv(Counter(), 2)
