@@ -506,6 +506,8 @@ def run(options: argparse.Namespace) -> None:
     hardware.set_threads(options.threads)
     config = preset(options.preset, options.size, **dict(map(parse_override, options.set)))
     chosen = hardware.select_device(options.device)
+    if options.report:
+        make_folder(options.report.parent)  # before the work, so that a wrong path costs nothing
     progress = train(
         config, options.env, options.steps, seed=options.seed, device=chosen, logdir=options.logdir,
         precision=options.precision,
@@ -514,7 +516,6 @@ def run(options: argparse.Namespace) -> None:
     summary = {key: value for key, value in result.items() if key != "config"}
     print(json.dumps(summary))
     if options.report:
-        make_folder(options.report.parent)
         options.report.write_text(json.dumps(result, indent=1) + "\n")
 
 
