@@ -275,7 +275,7 @@ def imagination_losses(
             critic, logits, returns, critic.slow_value(dream.features[:, :-1]), weights, config.slow_critic_coef
         ),
     }  # fmt: skip
-    metrics = {"return": returns.mean(), "return_scale": scale, "entropy": entropies.detach().mean()}
+    metrics = {"imagined_return": returns.mean(), "return_scale": scale, "entropy": entropies.detach().mean()}
     return losses, returns, metrics
 
 

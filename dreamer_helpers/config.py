@@ -29,6 +29,7 @@ class Config:
     hidden_dim: int = setting(1024, "width of every MLP layer", "units", "code, size200m")
     num_categoricals: int = setting(32, "categorical latents in z", "latents", "paper, Table 3")
     num_categories: int = setting(64, "classes of each latent", "classes", "code, size200m: hidden_dim / 16")
+    gate_init_scale: float = setting(1.0, "scale of the initial gate weights of the sequence model", "factor", "course")
     blocks: int = setting(8, "blocks of the block-diagonal recurrent weights", "blocks", "code; paper, Table 3")
     mlp_layers: int = setting(3, "layers of actor, critic, vector encoder and decoder", "layers", "code")
     head_layers: int = setting(1, "layers of the reward and continue heads", "layers", "code")
@@ -165,7 +166,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         cnn_mults=(1, 2, 4, 4), cnn_kernel=4, convolution="strided", mlp_layers=2,
         num_bins=63, batch_size=16, seq_len=16, imagination_last=8, train_ratio=32.0, replay_capacity=100_000,
         learning_rate=3e-3, actor_critic_learning_rate=1e-3, warmup=50, entropy_coef=0.03, free_nats=0.1,
-        image_pixels=4096,
+        image_pixels=4096, gate_init_scale=8.0,
     ),
     # The hyperparameters and choices that this course's plan began with.
     "card": dict(

@@ -34,7 +34,8 @@ class LaProp(torch.optim.Optimizer):
         m  = b1 m + (1 - b1) u               p = p - lr_t m / (1 - b1^t)
 
     and ``lr_t = lr min(1, (t - 1) / warmup)``: the first update of a warm-up moves nothing. Source: code, agent.py,
-    _make_opt; tests/golden/optimizer.npz. Gradients are changed in place. Every parameter needs a gradient.
+    _make_opt; tests/golden/optimizer.npz. Gradients are changed in place. A parameter without a
+    gradient stays as it is.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class LaProp(torch.optim.Optimizer):
             self._update(group)
 
     def _update(self, group: dict[str, Any]) -> None:
-        params, t = group["params"], group["updates"]
+        params, t = [p for p in group["params"] if p.grad is not None], group["updates"]
+        if not params:
+            return
         beta1, beta2 = group["beta1"], group["beta2"]
         gradients = [p.grad for p in params]
         squares = [self.state[p]["square"] for p in params]

@@ -129,6 +129,9 @@ class RSSM(nn.Module):
         self.deter_dim, self.stoch_dim = config.rnn_hidden_dim, self.latents * self.classes
         units = config.hidden_dim
         self.cell = cell(self.deter_dim, self.stoch_dim, action_dim, units, config.blocks, norm)
+        if config.gate_init_scale != 1.0:  # spreads the gates: some units forget at once, some hardly ever
+            with torch.no_grad():
+                self.cell.gates.weight.mul_(config.gate_init_scale)
         self.prior_net = nn.Sequential(
             MLP(self.deter_dim, units, config.prior_layers, norm), Linear(units, self.stoch_dim)
         )

@@ -20,9 +20,10 @@ class TMaze(gym.Env):
     """A corridor with a junction at its end: remember at the junction what was seen at the start.
 
     The first observation alone shows a coloured cue. The agent walks right along ``corridor`` cells to the junction
-    and turns up (orange cue) or down (blue cue): reward 1 for the right turn, and either turn ends the episode. Every
-    other step gives 0. Images are 16 x 16 x 3, a cell is 2 x 2 pixels. Actions: 0 up, 1 right, 2 down,
-    3 left. Best return 1; without memory at most 0.5 on average (:func:`tmaze_bounds`).
+    and turns up (orange cue) or down (blue cue): reward 1 for the right turn, and either turn ends the episode. The
+    last picture shows at the end of which arm the prize was. Every other step gives 0. Images are 16 x 16 x 3, a cell
+    is 2 x 2 pixels. Actions: 0 up, 1 right, 2 down, 3 left. Best return 1; without memory at most 0.5 on average
+    (:func:`tmaze_bounds`).
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 4}
@@ -72,9 +73,11 @@ class TMaze(gym.Env):
         cells = np.full((8, 8, 3), WALL, np.uint8)
         middle, left = 4, 1
         cells[middle, left : left + self.corridor + 1] = FLOOR
-        cells[middle - 1 : middle + 2, left + self.corridor] = FLOOR
+        cells[middle - 2 : middle + 3, left + self.corridor] = FLOOR
         if not self.started:
             cells[1, 1:3] = CUES[self.cue]
+        if turned:  # the prize waited at the end of one arm
+            cells[middle + (-2, 2)[self.cue], left + self.corridor] = CUES[self.cue]
         cells[middle + turned, left + self.position] = AGENT
         return cells.repeat(2, 0).repeat(2, 1)
 
