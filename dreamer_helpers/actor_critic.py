@@ -257,14 +257,15 @@ def imagination_losses(
 
     The critic is read once: its values serve the returns and the baseline, its logits the loss.
     """
-    logits = critic(dream.features[:, :-1])  # with gradient, for the loss
+    features = dream.features[:, :-1].contiguous()  # (N, H, F); a slice would be copied at each product
+    logits = critic(features)  # with gradient, for the loss
     with torch.no_grad():
         final = critic.mean(critic(dream.features[:, -1:]))
         values = torch.cat([critic.mean(logits), final], 1)  # (N, H + 1)
         returns = compute_returns(dream.rewards, values, dream.continues, config.lambda_)
         weights = dream.continues[:, :-1].cumprod(1)
         scale = normalizer(returns)
-    policy = actor(dream.features[:, :-1])
+    policy = actor(features)
     entropies = policy.entropy()
     losses = {
         "actor": actor_loss(
@@ -272,7 +273,7 @@ def imagination_losses(
             config.entropy_coef,
         ),
         "critic": critic_loss(
-            critic, logits, returns, critic.slow_value(dream.features[:, :-1]), weights, config.slow_critic_coef
+            critic, logits, returns, critic.slow_value(features), weights, config.slow_critic_coef
         ),
     }  # fmt: skip
     metrics = {"imagined_return": returns.mean(), "return_scale": scale, "entropy": entropies.detach().mean()}

@@ -59,9 +59,26 @@ class BlockLinear(nn.Module):
         initialize_(self.weight, inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        grouped = x.reshape(-1, self.blocks, self.weight.shape[1])  # (N, blocks, inputs / blocks)
-        y = torch.bmm(grouped.transpose(0, 1), self.weight).transpose(0, 1)  # (N, blocks, outputs / blocks)
-        return y.reshape(*x.shape[:-1], -1) + self.bias
+        return block_product(x.flatten(0, -2), self.weight).unflatten(0, x.shape[:-1]) + self.bias
+
+
+def block_product(x: Tensor, weight: Tensor) -> Tensor:
+    """(N, inputs) times a block-diagonal matrix: its blocks (g, inputs/g, outputs/g), or :func:`assembled`."""
+    if weight.dim() == 2:
+        return x @ weight
+    grouped = x.unflatten(-1, (len(weight), -1)).transpose(0, 1)  # (g, N, inputs/g)
+    return torch.bmm(grouped, weight).transpose(0, 1).flatten(1)
+
+
+def assembled(blocks: Tensor) -> Tensor:
+    """Blocks (g, rows, columns) as one dense matrix with zeros around them, if it is small; else as they are.
+
+    Up to ``DENSE`` entries one product with many zeros is faster than g small ones.
+    """
+    return torch.block_diag(*blocks) if len(blocks) * blocks.numel() <= DENSE else blocks
+
+
+DENSE = 2**20
 
 
 class RMSNorm(nn.Module):

@@ -40,6 +40,8 @@ from dreamer_helpers.nets import (
     Norm,
     RMSNorm,
     TwoHotHead,
+    assembled,
+    block_product,
 )  # fmt: skip
 from dreamer_helpers.symlog import symexp, symlog
 
@@ -91,27 +93,49 @@ class BlockGRU(nn.Module):
         """What the cell makes of actions (..., A), for all steps at once: (..., units)."""
         return self.from_action(action / action.detach().abs().clamp(min=1.0))  # clips to [-1, 1]
 
-    def weights(self) -> tuple[Tensor, Tensor]:
-        """The weights of ``hidden`` in the form that :meth:`advance` uses, made once for a sequence.
+    def weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The recurrent weights in the form that :meth:`advance` multiplies by, made once for a sequence.
 
-        Rows of each block that read its own part of h, (g, D/g, D/g), and, side by side, those that read the inputs
-        shared by all blocks, (3 units, D): their product is one dense one, several times faster than g small ones.
+        Of ``hidden``, the rows by which each block reads its own part of h, and, blocks side by side, those that read
+        the inputs shared by all blocks, (3 units, D); then ``gates``. Block-diagonal ones as :func:`assembled`.
         """
         own = self.hidden.weight.shape[2]
-        return self.hidden.weight[:, :own], self.hidden.weight[:, own:].transpose(0, 1).flatten(1)
+        shared = self.hidden.weight[:, own:].transpose(0, 1).flatten(1)
+        return assembled(self.hidden.weight[:, :own]), shared, assembled(self.gates.weight)
 
-    def advance(self, deter: Tensor, stoch: Tensor, action: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
+    def advance(self, deter: Tensor, stoch: Tensor, action: Tensor, weights: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """One step from what :meth:`embed_action` and :meth:`weights` have prepared."""
-        own, shared = weights
+        own, shared, gates = weights
         inputs = torch.cat([self.from_deter(deter), self.from_stoch(stoch), action], -1)  # (B, 3 units)
-        h = deter.unflatten(-1, (self.blocks, -1))  # (B, g, D/g)
         x = torch.addmm(self.hidden.bias, inputs, shared)  # every block sees all inputs
-        x = x + torch.bmm(h.transpose(0, 1), own).transpose(0, 1).flatten(1)  # and its own part of h
-        gates = self.gates(F.silu(self.norm(x))).unflatten(-1, (self.blocks, 3, -1))
-        reset, candidate, update = gates.unbind(-2)  # each (B, g, D/g)
+        x = x + block_product(deter, own)  # and its own part of h
+        x = block_product(F.silu(self.norm(x)), gates) + self.gates.bias
+        reset, candidate, update = x.unflatten(-1, (self.blocks, 3, -1)).unbind(-2)  # each (B, g, D/g)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         update = torch.sigmoid(update - 1)  # at first, remember
-        return torch.lerp(h, candidate, update).flatten(1)
+        return torch.lerp(deter.unflatten(-1, (self.blocks, -1)), candidate, update).flatten(1)
+
+
+class StepCell(nn.Module):
+    """Lets the RSSM use a sequence model that has only ``forward(h, z, a) -> h``, as one writes it first."""
+
+    def __init__(self, cell: nn.Module):
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
+        return self.cell(deter, stoch, action)
+
+    def embed_action(self, action: Tensor) -> Tensor:
+        """Actions as they are."""
+        return action
+
+    def weights(self) -> None:
+        """Nothing to prepare."""
+
+    def advance(self, deter: Tensor, stoch: Tensor, action: Tensor, weights: None) -> Tensor:
+        """One step."""
+        return self.cell(deter, stoch, action)
 
 
 class RSSM(nn.Module):
@@ -129,9 +153,11 @@ class RSSM(nn.Module):
         self.deter_dim, self.stoch_dim = config.rnn_hidden_dim, self.latents * self.classes
         units = config.hidden_dim
         self.cell = cell(self.deter_dim, self.stoch_dim, action_dim, units, config.blocks, norm)
-        if config.gate_init_scale != 1.0:  # spreads the gates: some units forget at once, some hardly ever
+        if hasattr(self.cell, "gates"):  # spreads the gates: some units forget at once, some hardly ever
             with torch.no_grad():
                 self.cell.gates.weight.mul_(config.gate_init_scale)
+        if not hasattr(self.cell, "advance"):
+            self.cell = StepCell(self.cell)
         self.prior_net = nn.Sequential(
             MLP(self.deter_dim, units, config.prior_layers, norm), Linear(units, self.stoch_dim)
         )

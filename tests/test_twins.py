@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from dreamer_helpers import symlog
+from dreamer_helpers import nets, symlog
 from dreamer_helpers.actor_critic import (
     Critic,
     ReturnNormalizer,
@@ -21,7 +21,7 @@ from dreamer_helpers.actor_critic import (
 )
 from dreamer_helpers.config import preset
 from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy, OneHot
-from dreamer_helpers.nets import BlockLinear, ContinueHead, RMSNorm
+from dreamer_helpers.nets import BlockLinear, ContinueHead, RMSNorm, assembled, block_product
 from dreamer_helpers.optim import LaProp, clip_adaptively_
 from dreamer_helpers.variants import DenseGRU, LayerNorm, TanhNormal
 from dreamer_helpers.world_model import RSSM, BlockGRU, State, WorldModel
@@ -148,6 +148,14 @@ def test_block_linear_is_a_linear_layer_with_a_block_diagonal_matrix() -> None:
     assert_close(layer(x), x @ torch.block_diag(*layer.weight) + layer.bias)
 
 
+def test_small_block_matrices_are_assembled_and_large_ones_are_not() -> None:
+    x, blocks = torch.randn(5, 6), torch.randn(3, 2, 4)
+    assert assembled(blocks).shape == (6, 12)
+    assert_close(block_product(x, assembled(blocks)), block_product(x, blocks))
+    large = torch.empty(8, 1024, 1024, device="meta")
+    assert assembled(large) is large
+
+
 def test_norms_are_their_formulas() -> None:
     x, rms, layer = torch.randn(5, 6), RMSNorm(6), LayerNorm(6)
     for parameter in (rms.scale, layer.scale, layer.shift):
@@ -179,7 +187,9 @@ def block_gru(cell: BlockGRU, deter: Tensor, stoch: Tensor, action: Tensor) -> T
     return torch.cat(new, -1)
 
 
-def test_block_gru_is_the_same_block_by_block() -> None:
+@pytest.mark.parametrize("dense", [nets.DENSE, 0], ids=["assembled", "in blocks"])
+def test_block_gru_is_the_same_block_by_block(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nets, "DENSE", dense)
     cell = BlockGRU(16, 12, 2, units=8, blocks=4)
     for parameter in cell.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -195,6 +205,20 @@ def test_block_gru_is_the_same_block_by_block() -> None:
 Cell = Callable[..., nn.Module]
 
 
+class Bare(nn.Module):
+    """A cell as a learner writes it: one step, nothing prepared."""
+
+    def __init__(self, deter: int, stoch: int, action: int, units: int, blocks: int, norm: Callable[..., nn.Module]):
+        super().__init__()
+        self.gru = nn.GRUCell(stoch + action, deter)
+
+    def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
+        return self.gru(torch.cat([stoch, action], -1), deter)
+
+
+CELLS = [BlockGRU, DenseGRU, Bare]
+
+
 def observe_step_by_step(
     rssm: RSSM, carry: State, embeds: Tensor, prev_actions: Tensor, is_first: Tensor
 ) -> tuple[State, Tensor]:
@@ -207,7 +231,7 @@ def observe_step_by_step(
     return State(torch.stack(deters, 1), torch.stack(stochs, 1)), torch.stack(logits, 1)
 
 
-@pytest.mark.parametrize("cell", [BlockGRU, DenseGRU])
+@pytest.mark.parametrize("cell", CELLS)
 def test_observe_is_dynamics_step_and_posterior_in_turn(cell: Cell) -> None:
     rssm, batch, time = RSSM(SMALL, embed_dim=5, action_dim=2, cell=cell), 3, 6
     carry = State(torch.randn(batch, 16), torch.randn(batch, 3, 4))
@@ -224,7 +248,7 @@ def test_observe_is_dynamics_step_and_posterior_in_turn(cell: Cell) -> None:
     assert_close(*([g for g in side if g is not None] for side in gradients), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("cell", [BlockGRU, DenseGRU])
+@pytest.mark.parametrize("cell", CELLS)
 def test_imagine_is_dynamics_step_and_prior_in_turn(cell: Cell) -> None:
     rssm, no = RSSM(SMALL, embed_dim=5, action_dim=2, cell=cell), torch.zeros(3, dtype=torch.bool)
     start = State(torch.randn(3, 16), torch.eye(4)[torch.randint(4, (3, 3))])

@@ -1,0 +1,118 @@
+"""Looking into the dreams of a trained agent: a recorded episode, and what the model imagines in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from dreamer_helpers.envs import VectorEnv
+from dreamer_helpers.errors import UserError
+from dreamer_helpers.train import DreamerV3
+from dreamer_helpers.world_model import State
+
+
+@dataclass
+class Episode:
+    """One episode of T steps: entry t of every array (T, ...) belongs to step t; ``action`` was taken there."""
+
+    obs: dict[str, np.ndarray]
+    action: np.ndarray
+    reward: np.ndarray
+    is_first: np.ndarray
+    is_terminal: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+
+@dataclass
+class OpenLoop:
+    """Reality and dream side by side, (T, ...) each. The first ``context`` steps of the dream were seen."""
+
+    real: np.ndarray
+    dreamed: np.ndarray
+    reward: np.ndarray  # as dreamed
+    context: int
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the entries are pictures."""
+        return self.real.ndim == 4
+
+
+@contextmanager
+def _own_random_numbers(agent: DreamerV3, seed: int) -> Iterator[None]:
+    """Draw from ``seed`` and leave the random numbers of a training that goes on beside as they were."""
+    with torch.random.fork_rng(devices=[agent.device] if agent.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def record_episode(agent: DreamerV3, env: Any, *, seed: int = 0, greedy: bool = True, max_steps: int = 50) -> Episode:
+    """Let the agent play one episode, or its first ``max_steps`` steps. ``env`` as for ``train.train``."""
+    vector = VectorEnv(env, 1, seed)
+    record, state, rows = vector.reset(), None, []
+    with _own_random_numbers(agent, seed):
+        while len(rows) < max_steps:
+            action, state = agent.act(record, state, greedy=greedy)
+            rows.append({**record, "action": action})
+            if record["is_last"][0]:
+                break
+            record = vector.step(action)
+    vector.close()
+    arrays = {key: np.stack([row[key][0] for row in rows]) for key in rows[0]}
+    obs = {key: arrays[key] for key in agent.observation_space}
+    return Episode(obs, arrays["action"], arrays["reward"], arrays["is_first"], arrays["is_terminal"])
+
+
+@torch.no_grad()
+def open_loop(agent: DreamerV3, episode: Episode, context: int = 1, *, seed: int = 0) -> OpenLoop:
+    """Show the model ``context`` steps, then let it dream the rest of the episode from the actions alone.
+
+    The first entry of the observation is decoded: images in [0, 1], vectors in their own units. Raises UserError
+    unless ``context`` leaves at least one step to dream.
+    """
+    if not 1 <= context < len(episode):
+        raise UserError(f"open_loop: context must be from 1 to {len(episode) - 1} for this episode, not {context}")
+    model, key = agent.world_model, next(iter(agent.observation_space))
+    remaining = iter(torch.from_numpy(episode.action[context - 1 :]).to(agent.device))
+    with _own_random_numbers(agent, seed):
+        states = _watch(agent, episode, context)
+        dream, _ = model.imagine(_last(states), lambda _: next(remaining)[None], len(episode) - context)
+    both = State(*(torch.cat([a, b[:, 1:]], 1) for a, b in zip(states, dream, strict=True)))
+    reward = model.reward.mean(model.reward(both.features))[0].cpu().numpy()
+    return OpenLoop(episode.obs[key], model.decode(both)[key][0].cpu().numpy(), reward, context)
+
+
+@torch.no_grad()
+def dream_on(agent: DreamerV3, episode: Episode, at: int = 0, horizon: int = 15, *, seed: int = 0) -> OpenLoop:
+    """Close the eyes at step ``at`` and let actor and model go on by themselves for ``horizon`` steps.
+
+    ``real`` holds what was seen up to there, so the two differ in length.
+    """
+    model, key = agent.world_model, next(iter(agent.observation_space))
+    with _own_random_numbers(agent, seed):
+        start = _last(_watch(agent, episode, at + 1))
+        dream, _ = model.imagine(start, lambda state: agent.actor(state.features).sample(), horizon)
+    reward = model.reward.mean(model.reward(dream.features))[0].cpu().numpy()
+    return OpenLoop(episode.obs[key][: at + 1], model.decode(dream)[key][0].cpu().numpy(), reward, 1)
+
+
+def _watch(agent: DreamerV3, episode: Episode, steps: int) -> State:
+    """The model's states (1, steps, ...) over the first steps of an episode."""
+    model, actions = agent.world_model, episode.action[:steps]
+    previous = np.concatenate([np.zeros_like(actions[:1]), actions[:-1]])  # a_{t-1} stands with step t
+    arrays = {**{k: v[:steps] for k, v in episode.obs.items()}, "is_first": episode.is_first[:steps], "prev": previous}
+    seen = agent.to_device({key: value[None] for key, value in arrays.items()})
+    states, _ = model.observe(model.initial(1), model.encode(seen), seen["prev"], seen["is_first"])
+    return states
+
+
+def _last(states: State) -> State:
+    """The last of a sequence of states: (B, T, ...) -> (B, ...)."""
+    return State(states.deter[:, -1], states.stoch[:, -1])

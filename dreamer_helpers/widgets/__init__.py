@@ -1,0 +1,6 @@
+"""What one moves and watches in the notebooks: plain ipywidgets, so that they work on Colab with nothing enabled."""
+
+from dreamer_helpers.widgets.dashboard import TrainingDashboard
+from dreamer_helpers.widgets.player import Scrubber
+
+__all__ = ["Scrubber", "TrainingDashboard"]

@@ -1,0 +1,406 @@
+# %% [markdown]
+# # 09 Train: the whole agent, from nothing
+#
+# In this lesson an agent starts with random weights and ends with two skills: it balances a pole, and it finds its
+# way in a maze that it sees only as pixels and must *remember* to solve. You watch it learn, look into its dreams,
+# keep it in a file and wake it up again.
+#
+# | | |
+# | --- | --- |
+# | You will be able to | read a gradient step of DreamerV3 line by line; train, judge and keep an agent; see it dream |
+# | You need | Python, and an idea of what a gradient step is; new terms are explained where they come up |
+# | Reading | about 25 minutes |
+# | Computing | about 5 minutes on one CPU core |
+
+# %%
+# The package, and nothing that is there already. On Colab this fetches it; in JupyterLab it finds it installed.
+from dreamer_helpers import course
+
+print(course.setup(seed=0))
+
+# %%
+import numpy as np
+import torch
+
+from dreamer_helpers import dreams, plots, worlds
+from dreamer_helpers.config import preset
+from dreamer_helpers.course import budget, claims
+from dreamer_helpers.train import DreamerV3, Trainer, evaluate, split_context
+from dreamer_helpers.video import to_uint8
+from dreamer_helpers.widgets import Scrubber, TrainingDashboard
+from dreamer_helpers.world_model import State
+
+# %% [markdown]
+# ## 1. One agent, three nets, one number to lower
+#
+# **A puzzle.** A cook learns three things at once: what the kitchen will look like in a moment, how good a dish is
+# going to be, and what to do next. The first can be learned from any day in the kitchen, good or bad. Can the other
+# two be learned without cooking at all?
+#
+# DreamerV3 says yes. Its **world model** learns from recorded experience what will happen. Its **actor** (what to do)
+# and **critic** (how good it will be) learn only from dreams, the futures that the world model imagines.
+#
+# | symbol | in code | shape | meaning |
+# | --- | --- | --- | --- |
+# | $x_t$ | `batch["vector"]` | `(B, T, 4)` | what was observed: here the cart and the pole, four numbers |
+# | $h_t$ | `states.deter` | `(B, T, D)` | what the model carries along in time |
+# | $z_t$ | `states.stoch` | `(B, T, S, C)` | what it believes about this moment: S choices among C classes |
+# | $a_t,\ r_t,\ c_t$ | `action`, `reward`, `continue` | `(B, T)` | action, reward, and whether the episode goes on |
+# | $R_t$ | `returns` | `(N, H)` | how much reward is still to come, in a dream of H steps |
+#
+# Let us make one. `preset("cpu")` is the one set of hyperparameters that this course uses on a CPU.
+
+# %%
+config = preset("cpu")
+trainer = Trainer(config, "CartPole-v1", steps=10_000, seed=0)
+agent = trainer.agent
+for name in ("world_model", "actor", "critic"):
+    learned = sum(p.numel() for p in getattr(agent, name).parameters() if p.requires_grad)
+    print(f"{name:<12}{learned:>8,} weights that learn")
+
+# %% [markdown]
+# The agent acts in 16 environments at once, and everything it meets goes into the **replay**. Nothing is learned
+# until the replay holds enough for one batch: 16 sequences of 16 steps, each with one step of context before it.
+
+# %%
+while not trainer.replay.ready(config.batch_size):
+    trainer.step()
+batch = agent.to_device({k: v for k, v in trainer.replay.sample(config.batch_size).items() if k != "index"})
+for name in ("vector", "action", "reward", "is_first", "is_terminal", "deter", "stoch"):
+    print(f"{name:<12}{tuple(batch[name].shape)}")
+
+# %% [markdown]
+# **When does a reward belong to a step?** Here a reward stands with the observation that it *led to*. So step $t$
+# holds $x_t$, the reward $r_t$ for having come here, and the action $a_t$ that will be taken next. What the world
+# model needs at step $t$ is the action *before* it, $a_{t-1}$. `split_context` moves it there.
+
+# %%
+carry, steps = split_context(batch, config.num_categories)
+print("context ", tuple(carry.deter.shape), tuple(carry.stoch.shape))
+print("steps   ", tuple(steps["vector"].shape), " and prev_action", tuple(steps["prev_action"].shape))
+
+# %% [markdown]
+# ### The step, line by line
+# What follows is `DreamerV3.loss`, written out. First the world model: look at each step, say what it looks like,
+# what reward came with it, and whether the episode goes on. And, before looking, say what to expect: the two KL
+# losses `dyn` and `rep` measure by how many nats the expectation missed.
+
+# %%
+torch.manual_seed(1)
+model_losses, states = agent.world_model.loss(steps, carry)  # each (B, T)
+for name, loss in model_losses.items():
+    print(f"{name:<10}{tuple(loss.shape)}   mean {loss.mean().item():.3f}")
+
+# %% [markdown]
+# Then the dream. Every one of the last steps of each sequence is a place to start from. From there on nothing real
+# comes in: the actor acts, the model answers, 15 times. *How many imagined steps come out of a batch of 256 real
+# ones? Multiply before you run the cell.*
+
+# %%
+last = config.imagination_last
+starts = State(states.deter[:, -last:].flatten(0, 1), states.stoch[:, -last:].flatten(0, 1)).detach()
+is_terminal = steps["is_terminal"][:, -last:]
+dream = agent.parts.dream(agent.world_model, agent.actor, starts, is_terminal.flatten(), config.imagination_horizon)
+count, horizon = len(starts.deter), config.imagination_horizon
+print(f"{count} dreams of {horizon} steps: {count * horizon:,} imagined steps")
+
+# %% [markdown]
+# The dream gives the actor and the critic all they need. The critic learns to predict the returns of the dream; the
+# actor makes actions likelier that went better than the critic expected. The critic also reads the replayed steps,
+# where rewards are real.
+
+# %%
+parts = agent.parts
+behaviour_losses, returns, metrics = parts.imagination_losses(
+    dream, agent.actor, agent.critic, agent.normalizer, config,
+    parts.actor_loss, parts.critic_loss, parts.compute_returns,
+)  # fmt: skip
+features = State(states.deter[:, -last:], states.stoch[:, -last:]).features
+replay_critic = parts.replay_critic_loss(
+    agent.critic, agent.critic(features), agent.critic.slow_value(features), steps["reward"][:, -last:],
+    is_terminal, steps["is_last"][:, -last:], returns[:, 0].unflatten(0, (-1, last)), config.gamma, config.lambda_,
+)  # fmt: skip
+print("returns of the dreams", tuple(returns.shape), f" mean {returns.mean().item():.3f}")
+
+# %% [markdown]
+# **One number.** All losses are averaged and added up, each with its scale. One optimiser lowers the sum. There is no
+# schedule that trains the model first and the behaviour later.
+
+# %%
+scales = {"dyn": config.kl_coef, "rep": config.rep_coef, "replay_critic": config.replay_critic_coef}
+losses = {**model_losses, **behaviour_losses, "replay_critic": replay_critic}
+by_hand = sum(scales.get(name, 1.0) * loss.mean() for name, loss in losses.items())
+for name, loss in losses.items():
+    print(f"{name:<14}{scales.get(name, 1.0):>4.1f} x {loss.mean().item():>8.3f}")
+print(f"{'sum':<14}{by_hand.item():>15.3f}")
+
+# %% [markdown]
+# Is that really what the package lowers? The same random numbers, the same batch, a second agent with the same
+# weights. `no_grad` versions of the same sum would agree too; so the gradients are compared as well.
+
+# %%
+by_hand.backward()
+hand_gradient = agent.world_model.rssm.cell.gates.weight.grad.clone()
+agent.zero_grad()
+agent.normalizer.low.zero_(), agent.normalizer.high.zero_()  # the running return range has moved once: put it back
+torch.manual_seed(1)
+total, _, _ = agent.loss(batch)
+total.backward()
+package_gradient = agent.world_model.rssm.cell.gates.weight.grad
+print(f"by hand {by_hand.item():.6f}   package {total.item():.6f}")
+
+# %% tags=["nbval-check-output"]
+claims(
+    {
+        "the sum by hand is the package's loss": torch.isclose(by_hand, total, rtol=1e-5),
+        "so is its gradient in the recurrent weights": torch.allclose(hand_gradient, package_gradient, atol=1e-6),
+        "the dream leaves no gradient in itself": not dream.features.requires_grad,
+    }
+)
+
+# %% [markdown]
+# ## 2. The loop: act, remember, learn
+#
+# `Trainer.step` does three things in turn: one action in each of the 16 environments, one record into the replay,
+# and the gradient steps that are due. How many are due? The **train ratio** says how often each step of experience
+# is used again. *With a ratio of 32, and 256 replayed steps in a batch: how many gradient steps follow 16 new
+# environment steps?*
+
+# %%
+new_steps, replayed = config.num_envs, config.batch_size * config.seq_len
+due = new_steps * config.train_ratio / replayed
+print(f"{new_steps} steps x {config.train_ratio:g} / {replayed} = {due:g} gradient steps")
+
+# %% [markdown]
+# ## 3. CartPole: four numbers, two actions
+#
+# A pole stands on a cart. The agent pushes left or right; each step on which the pole still stands gives a reward of
+# 1, and after 500 steps the episode is cut. *A random policy lasts about 22 steps. After how many environment steps,
+# do you think, will this agent reach 500: 1,000, 10,000 or 100,000?*
+#
+# The next cell starts the training and shows it live: return, losses, and under them the newest dream. The dots are
+# what the model imagines with its eyes closed, the lines what really happened. The stop button ends the training and
+# keeps the agent.
+
+# %%
+cartpole = TrainingDashboard(
+    preset("cpu"), "CartPole-v1", steps=budget(full=10_000, ci=1_600), seed=0, logdir="runs/09_cartpole",
+    name="CartPole agent",
+)  # fmt: skip
+cartpole
+
+# %%
+progress = cartpole.wait()  # returns when the training has ended; everything below needs the trained agent
+print(f"{progress.steps} steps, {progress.updates} gradient steps, {progress.cpu_s:.0f} s of one core")
+
+# %%
+cartpole.summary()
+
+# %% [markdown]
+# ### How good is it?
+# The episodes of the training are a poor judge: the agent was still learning and still exploring. So it plays fresh
+# episodes from which it learns nothing, and it plays them twice: **sampled**, drawing its actions as in training
+# (what the paper reports), and **greedy**, always taking the likeliest one.
+
+# %%
+episodes = budget(full=100, ci=10)
+for name, greedy in (("greedy", True), ("sampled", False)):
+    scores = evaluate(progress.agent, "CartPole-v1", episodes, greedy=greedy)
+    print(f"{name:<8} mean {np.mean(scores):6.1f}   worst {min(scores):5.0f}   of {episodes} episodes")
+
+# %% [markdown]
+# One seed is an anecdote. The README shows five, with the worst one named, and the command that remakes the table.
+#
+# ### Its dream
+# The agent plays an episode. The model sees its first five steps; then it is told only the actions and must imagine
+# the four numbers by itself.
+
+# %%
+episode = dreams.record_episode(progress.agent, "CartPole-v1", seed=7, greedy=False, max_steps=40)
+cartpole_dream = dreams.open_loop(progress.agent, episode, context=min(5, len(episode) - 1))
+plots.dream_picture(
+    cartpole_dream,
+    "Four lines, the position and speed of the cart and the angle and speed of the pole, and dots for the dream of "
+    "each. After five steps that were seen the dots follow the lines and slowly part from them.",
+)
+
+# %% tags=["nbval-check-output"]
+first, final = (np.mean([row["loss/vector"] for row in rows]) for rows in (progress.log[:2], progress.log[-2:]))
+claims(
+    {
+        "the world model learned: its error on observations at least halved": final < 0.5 * first,
+        "the agent did as many gradient steps as the train ratio says": abs(progress.updates / (progress.steps / 8) - 1)
+        < 0.1,
+    }
+)
+
+# %% [markdown]
+# ## 4. A maze in pixels: what the agent must remember
+#
+# **A puzzle.** You enter a corridor. On the wall, for one moment only, a light: orange or blue. Four steps further
+# the corridor ends, and you may turn up or down. Orange means up, blue means down. When you stand at the junction the
+# light is long gone, and both worlds look exactly alike. What must you have done on the way?
+
+# %%
+maze = worlds.TMaze()
+rows = []
+for seed, turn in ((0, 0), (1, 2), (4, 2)):
+    frames = [maze.reset(seed=seed)[0]] + [maze.step(action)[0] for action in (1, 1, 1, 1, turn)]
+    rows.append((maze.cue, np.stack(frames)))
+for cue, frames in rows:
+    print(("orange", "blue")[cue], "cue, frames", frames.shape)
+
+# %%
+figure = plots.new_figure(7.0, 3.6)
+for axes, (cue, frames) in zip(figure.subplots(len(rows), 1), rows, strict=True):
+    plots.draw_frames(axes, [frames], f"{('orange', 'blue')[cue]} cue")
+plots.Picture(
+    figure,
+    "Three walks through the maze, six frames each: a white square starts at the left of a corridor, where a coloured "
+    "cue is seen in the first frame only, walks right to the junction and turns. The last frame shows the prize, in "
+    "the colour of the cue, at the end of one arm.",
+)
+
+# %% [markdown]
+# An agent without memory cannot do better than a coin. That is not a guess: all functions from what is seen to an
+# action are few enough to be tried.
+
+# %%
+bounds = worlds.tmaze_bounds()
+print({name: round(value, 3) for name, value in bounds.items()})
+
+# %% [markdown]
+# *Predict: at which return will the curve stay for a while, and what has to happen before it leaves?* Then run.
+
+# %%
+tmaze = TrainingDashboard(
+    preset("cpu"), "dreamer_helpers/TMaze-v0", steps=budget(full=12_000, ci=1_600), seed=0, logdir="runs/09_tmaze",
+    name="T-maze agent",
+)  # fmt: skip
+tmaze
+
+# %%
+maze_progress = tmaze.wait()
+print(f"{maze_progress.steps} steps, {maze_progress.updates} gradient steps, {maze_progress.cpu_s:.0f} s of one core")
+
+# %%
+tmaze.summary()
+
+# %%
+scores = evaluate(maze_progress.agent, "dreamer_helpers/TMaze-v0", budget(full=100, ci=20))
+print(
+    f"greedy   mean {np.mean(scores):.2f}   worst {min(scores):.0f}   without memory at most {bounds['memoryless']:.2f}"
+)
+
+# %% [markdown]
+# The curve rests at one half: the agent has learned to walk to the end, and tosses a coin. Then the world model finds
+# out that the light matters, and carries it in $h_t$ through frames that do not show it. From that moment on dreams
+# tell the actor which way pays.
+#
+# ### Where the memory lives
+# The model sees **one** frame, the one with the light. Then it dreams the whole walk. The prize in the last frame
+# stands where the light said: no frame between shows it, so it can only come from memory.
+
+# %%
+memory = [
+    dreams.record_episode(maze_progress.agent, "dreamer_helpers/TMaze-v0", seed=seed, max_steps=8) for seed in (0, 1, 4)
+]
+walks = [dreams.open_loop(maze_progress.agent, episode, context=1) for episode in memory if len(episode) > 1]
+figure = plots.new_figure(7.0, 5.4)
+for axes, walk in zip(figure.subplots(len(walks), 1), walks, strict=True):
+    plots.draw_dream(axes, walk)
+plots.Picture(
+    figure,
+    "Three walks, reality above and the dream below. After a first frame that was seen, the dream shows the same walk, "
+    "and in its last frame the prize in the arm and the colour that the first frame announced.",
+)
+
+# %% tags=["nbval-check-output"]
+image_losses = [row["loss/image"] for row in maze_progress.log if "loss/image" in row]
+claims(
+    {
+        "no policy without memory gets more than one half": bounds["memoryless"] == 0.5,
+        "the best policy gets everything": bounds["best"] == 1.0,
+        "the error of reconstructed pictures fell to less than a tenth": image_losses[-1] < 0.1 * image_losses[0],
+    }
+)
+
+# %% [markdown]
+# ## 5. Save, load, dream
+#
+# The training has left the agent in a file. It holds numbers and a description, no code, so opening one from a
+# stranger can run nothing.
+
+# %%
+again = DreamerV3.from_checkpoint("runs/09_tmaze/agent.safetensors")
+print("an agent for", again.spaces[0], "with", again.config.rnn_hidden_dim, "units of memory")
+
+# %%
+same = all(
+    torch.equal(p, q)
+    for p, q in zip(again.state_dict().values(), maze_progress.agent.state_dict().values(), strict=True)
+)
+walk_again = dreams.record_episode(again, "dreamer_helpers/TMaze-v0", seed=1, max_steps=8)
+print("same weights:", same, "  same walk:", np.array_equal(walk_again.action, memory[1].action))
+
+# %% [markdown]
+# Now close its eyes after the first frame and let it go on by itself: its actor acts, its model answers. Play it,
+# stop it, step through it.
+
+# %%
+night = dreams.dream_on(again, walk_again, at=0, horizon=12, seed=3)
+captions = [f"dreamed step {t}, reward {r:.2f}" for t, r in enumerate(night.reward)]
+player = Scrubber(
+    to_uint8(night.dreamed), captions=captions, scale=14,
+    alt="A dream of 13 frames in the maze, with a play button and a slider for its steps.",
+)  # fmt: skip
+player
+
+# %%
+player.slider.value = 5  # what the slider does can be done by code
+print(player.caption.value.split(",")[0])
+
+# %% [markdown]
+# Look at what it does after the turn. In its life an episode ended there, and another one began; the model was told
+# never to look across such an end, so what it dreams beyond is nobody's promise. The actor knows: the dreamed
+# *continue* is near zero there, and nothing after it counts.
+
+# %% tags=["nbval-check-output"]
+claims(
+    {
+        "the loaded agent has the same weights": same,
+        "it acts the same": np.array_equal(walk_again.action, memory[1].action),
+        "the dream has a start and twelve imagined frames": night.dreamed.shape == (13, 16, 16, 3),
+    }
+)
+
+# %% [markdown]
+# ## What you have built
+# * One gradient step, by hand and in the package, with equal gradients.
+# * An agent that learned two tasks of different kinds with one set of hyperparameters.
+# * A look at what it remembers, and a file that holds it.
+#
+# From a terminal the same is one line:
+# `python -m dreamer_helpers.train --env CartPole-v1 --preset cpu --steps 10000 --eval-episodes 100`
+#
+# **Check yourself**
+#
+# <details><summary>1. Which of the three nets ever sees real rewards?</summary>
+#
+# The world model, which learns to predict them, and the critic, through the replayed steps. The actor learns from
+# dreamed returns alone.
+# </details>
+#
+# <details><summary>2. Why is the dream made without gradients?</summary>
+#
+# The actor's loss is REINFORCE: it needs to know how good an action turned out to be, not how the outcome would change
+# with it. So nothing has to be sent back through the dynamics, and dreaming costs half.
+# </details>
+#
+# <details><summary>3. The T-maze curve rests at one half before it rises. What would it do without $h_t$?</summary>
+#
+# Rest there for good: $z_t$ describes what is seen at the junction, which is the same with both cues.
+# </details>
+#
+# **In the paper** (arXiv 2301.04104, version 2): "World model learning", "Critic learning", "Actor learning";
+# Algorithm details in the methods.

@@ -1,0 +1,248 @@
+"""What the notebooks use beside the algorithm: claims, budgets, dreams, pictures, widgets."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dreamer_helpers import course, dreams, plots, video
+from dreamer_helpers.config import preset
+from dreamer_helpers.errors import UserError
+from dreamer_helpers.train import DreamerV3, train
+from dreamer_helpers.widgets import Scrubber, TrainingDashboard
+from dreamer_helpers.widgets.base import VIEW
+from dreamer_helpers.worlds import TMaze
+
+MAZE = "dreamer_helpers/TMaze-v0"
+TINY = preset(
+    "cpu", rnn_hidden_dim=16, blocks=2, hidden_dim=16, num_categoricals=4, num_categories=4, cnn_depth=2, batch_size=4,
+    seq_len=4, imagination_last=2, imagination_horizon=3, num_envs=4, train_ratio=4.0, replay_capacity=1000,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def agent() -> DreamerV3:
+    return train(TINY, MAZE, 100, progress_bar=False).agent
+
+
+@pytest.fixture(scope="module")
+def episode(agent: DreamerV3) -> dreams.Episode:
+    return dreams.record_episode(agent, MAZE, seed=1, greedy=False, max_steps=6)
+
+
+def size(png: bytes) -> tuple[int, int]:
+    return Image.open(io.BytesIO(png)).size
+
+
+# -------------------------------------------------------------------------------------- claims and budgets
+
+
+def test_claims_print_fixed_lines_and_raise(capsys: pytest.CaptureFixture[str]) -> None:
+    course.claims({"one is one": 1 == 1, "tensors count": torch.tensor(True)})
+    assert capsys.readouterr().out == "yes  one is one\nyes  tensors count\n"
+    with pytest.raises(course.ClaimError, match="1 of 2 claims do not hold: pigs fly"):
+        course.claims({"one is one": True, "pigs fly": False})
+    assert "NO   pigs fly" in capsys.readouterr().out
+
+
+def test_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COURSE_BUDGET", raising=False)
+    assert course.budget(full=10, ci=1) == 10
+    monkeypatch.setenv("COURSE_BUDGET", "ci")
+    assert course.budget(full=10, ci=1) == 1
+    monkeypatch.setenv("COURSE_BUDGET", "small")
+    with pytest.raises(UserError, match="must be full or ci, not 'small'"):
+        course.budget(full=10, ci=1)
+
+
+# ------------------------------------------------------------------------------------------------- dreams
+
+
+def test_an_episode_is_recorded_whole(agent: DreamerV3, episode: dreams.Episode) -> None:
+    assert episode.is_first.tolist() == [True] + [False] * (len(episode) - 1)
+    assert episode.obs["image"].shape == (len(episode), 16, 16, 3)
+    assert episode.action.shape == (len(episode), 4)
+    again = dreams.record_episode(agent, MAZE, seed=1, greedy=False, max_steps=6)
+    assert np.array_equal(again.action, episode.action)
+
+
+def test_looking_in_leaves_the_training_alone(agent: DreamerV3, episode: dreams.Episode) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    dreams.record_episode(agent, MAZE, seed=2, max_steps=4)
+    dreams.open_loop(agent, episode, 2)
+    dreams.dream_on(agent, episode, 1, 3)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_an_open_loop_dream_sees_its_context_and_nothing_after(agent: DreamerV3, episode: dreams.Episode) -> None:
+    """Changing what is seen in the context changes the dream, changing what comes after does not."""
+    dream = dreams.open_loop(agent, episode, 2)
+    assert dream.dreamed.shape == dream.real.shape == (len(episode), 16, 16, 3)
+    assert dream.is_image
+    assert dream.reward.shape == (len(episode),)
+    for changed, same in ((1, False), (3, True)):
+        obs = {"image": episode.obs["image"].copy()}
+        obs["image"][changed] = 255 - obs["image"][changed]
+        other = dreams.Episode(obs, episode.action, episode.reward, episode.is_first, episode.is_terminal)
+        assert np.array_equal(dreams.open_loop(agent, other, 2).dreamed, dream.dreamed) == same
+
+
+def test_an_open_loop_dream_follows_the_actions(agent: DreamerV3, episode: dreams.Episode) -> None:
+    """The action at step 2 changes what is dreamed from step 3 on, and nothing before."""
+    actions = episode.action.copy()
+    actions[2] = np.roll(actions[2], 1)
+    other = dreams.Episode(episode.obs, actions, episode.reward, episode.is_first, episode.is_terminal)
+    one, two = dreams.open_loop(agent, episode, 2).dreamed, dreams.open_loop(agent, other, 2).dreamed
+    assert np.array_equal(one[:3], two[:3])
+    assert not np.array_equal(one[3], two[3])
+
+
+@pytest.mark.parametrize("context", [0, 99])
+def test_a_context_that_leaves_nothing_to_dream(agent: DreamerV3, episode: dreams.Episode, context: int) -> None:
+    with pytest.raises(UserError, match="context must be from 1 to"):
+        dreams.open_loop(agent, episode, context)
+
+
+def test_dreaming_on(agent: DreamerV3, episode: dreams.Episode) -> None:
+    night = dreams.dream_on(agent, episode, at=1, horizon=4)
+    assert night.dreamed.shape == (5, 16, 16, 3)
+    assert len(night.real) == 2
+
+
+# ------------------------------------------------------------------------------------------------ pictures
+
+
+def test_pictures_carry_words(agent: DreamerV3, episode: dreams.Episode) -> None:
+    bundle = plots.dream_picture(dreams.open_loop(agent, episode, 1), "what is to be seen")._repr_mimebundle_()
+    assert bundle["text/plain"] == "what is to be seen"
+    width, height = size(base64.b64decode(bundle["image/png"]))
+    assert width > height > 100
+
+
+def test_vectors_are_drawn_as_lines() -> None:
+    lines = dreams.OpenLoop(np.random.rand(8, 4), np.random.rand(8, 4), np.zeros(8), 3)
+    assert not lines.is_image
+    figure = plots.training_figure([(10, 1.0, 5)], [{"steps": 10, "loss/dyn": 1.0, "loss/vector": 0.1}], 100, lines)
+    assert len(plots.render(figure)) > 5000
+
+
+def test_a_film_is_a_gif_with_words() -> None:
+    frames = np.random.randint(0, 255, (4, 8, 8, 3), np.uint8)
+    bundle = video.Film(frames, "a film", scale=3)._repr_mimebundle_()
+    film = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
+    assert (film.format, film.n_frames, film.size) == ("GIF", 4, (24, 24))
+    assert bundle["text/plain"] == "a film"
+
+
+def test_frames_become_bytes() -> None:
+    assert video.to_uint8(np.array([[[[-1.0], [0.5]], [[1.0], [2.0]]]])).tolist() == [
+        [[[0] * 3, [128] * 3], [[255] * 3, [255] * 3]]
+    ]
+    both = video.side_by_side([np.zeros((3, 4, 4, 3), np.uint8), np.zeros((2, 4, 5, 3), np.uint8)])
+    assert both.shape == (2, 4, 4 + video.GAP + 5, 3)
+
+
+# ------------------------------------------------------------------------------------------------- widgets
+
+
+def test_scrubber_shows_the_frame_of_its_slider() -> None:
+    frames = np.stack([np.full((4, 4, 3), 40 * i, np.uint8) for i in range(5)])
+    player = Scrubber({"real": frames, "dreamed": frames[:4]}, captions=list("abcd"), scale=2, alt="five greys")
+    assert player.slider.max == player.play.max == 3
+    player.slider.value = 2
+    assert player.caption.value == "c"
+    shown = Image.open(io.BytesIO(player.picture.value))
+    assert shown.getpixel((0, 0)) == (80, 80, 80)
+    bundle = player.bundle()
+    assert bundle["text/plain"] == "five greys"
+    assert bundle[VIEW]["model_id"] == player.model_id
+    assert base64.b64decode(bundle["image/png"]) == player.picture.value
+
+
+@pytest.mark.parametrize("frames", [np.zeros((0, 4, 4, 3), np.uint8), {}], ids=["empty", "none"])
+def test_scrubber_without_frames(frames: object) -> None:
+    with pytest.raises(UserError, match="no frame to show"):
+        Scrubber(frames)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[TrainingDashboard]:
+    board = TrainingDashboard(TINY, MAZE, 400, logdir=tmp_path / "run", every=50, name="tiny agent")
+    yield board
+    board.stop()
+
+
+def test_dashboard_trains_and_keeps_the_agent(board: TrainingDashboard, tmp_path: Path) -> None:
+    empty = board.picture.value
+    progress = board.wait()
+    assert progress.steps == board.bar.value > 380
+    assert board.picture.value != empty
+    assert "done" in board.text.value
+    assert board.button.disabled
+    assert "tiny agent after" in board.summary().alt
+    assert board.dream is not None
+    again = DreamerV3.from_checkpoint(tmp_path / "run" / "agent.safetensors")
+    assert all(torch.equal(p, q) for p, q in zip(again.parameters(), progress.agent.parameters(), strict=True))
+    assert board.start().wait() is progress  # nothing starts a second time
+
+
+def test_watching_changes_nothing_that_is_learned(board: TrainingDashboard) -> None:
+    plain = train(TINY, MAZE, 400, progress_bar=False).agent
+    watched = board.wait().agent
+    assert all(torch.equal(p, q) for p, q in zip(plain.parameters(), watched.parameters(), strict=True))
+
+
+def test_the_stop_button_ends_the_training_and_keeps_the_agent(tmp_path: Path) -> None:
+    board = TrainingDashboard(TINY, MAZE, 100_000, logdir=tmp_path, every=50)
+    board.start()
+    deadline = time.monotonic() + 60
+    while board.progress is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    board.button.click()
+    assert board.wait().steps < 100_000
+    assert "stopped" in board.text.value
+    assert (tmp_path / "agent.safetensors").exists()
+
+
+def test_what_fails_in_the_thread_is_raised_in_the_notebook(tmp_path: Path) -> None:
+    board = TrainingDashboard(TINY, "CartPole-v9", 400)
+    with pytest.raises(UserError, match="CartPole-v9"):
+        board.wait()
+    assert board.text.value.startswith("failed: ")
+
+
+def test_an_interrupt_stops_the_training_and_keeps_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = TrainingDashboard(TINY, MAZE, 100_000, logdir=tmp_path, every=50).start()
+    join, calls = board._thread.join, []
+
+    def interrupted(timeout: float | None = None) -> None:
+        calls.append(timeout)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        join(timeout)
+
+    monkeypatch.setattr(board._thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        board.wait()
+    assert (tmp_path / "agent.safetensors").exists()
+    assert board.progress is not None
+    assert board.progress.steps < 100_000
+
+
+def test_the_maze_shows_the_prize_at_the_end_only() -> None:
+    for seed in range(4):
+        maze = TMaze()
+        first, _ = maze.reset(seed=seed)
+        frames = [first] + [maze.step(action)[0] for action in (1, 1, 1, 1, 0)]
+        coloured = [int((np.ptp(frame.astype(int), -1) > 60).sum()) for frame in frames]
+        assert coloured == [8, 0, 0, 0, 0, 4]
