@@ -53,8 +53,8 @@ def load_into(path: str | Path, agent: DreamerV3) -> None:
     header, tensors = _read(path)
     if header["spaces"] != [space_to_json(space) for space in agent.spaces]:
         raise UserError(f"{path} was trained on another task: its observation or action space differs")
-    stored, own = header["config"], json.loads(json.dumps(agent.config.to_dict()))
-    if different := [name for name in own if stored.get(name) != own[name]]:
+    stored, own = Config.from_dict(header["config"]).to_dict(), agent.config.to_dict()
+    if different := [name for name in own if stored[name] != own[name]]:
         raise UserError(
             f"{path} has another configuration ({', '.join(different[:5])}); "
             "DreamerV3.from_checkpoint makes an agent that fits"

@@ -27,7 +27,7 @@ class OneHot:
     @cached_property
     def probs(self) -> Tensor:
         """Probabilities after mixing, (..., classes)."""
-        probs = torch.softmax(self.logits, -1)
+        probs = _softmax(self.logits)
         return (1 - self.unimix) * probs + self.unimix / probs.shape[-1] if self.unimix else probs
 
     @cached_property
@@ -67,6 +67,15 @@ class OneHot:
     def detach(self) -> OneHot:
         """The same distribution, cut off from the gradient."""
         return OneHot(self.logits.detach(), self.unimix)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Softmax over the last axis. Over few classes torch's own is slow on a CPU; where no gradient is wanted, the
+    formula itself takes a quarter of the time."""
+    if torch.is_grad_enabled() or logits.shape[-1] > 16:
+        return torch.softmax(logits, -1)
+    exponentials = torch.exp(logits - logits.amax(-1, keepdim=True))
+    return exponentials / exponentials.sum(-1, keepdim=True)
 
 
 def straight_through(onehot: Tensor, probs: Tensor) -> Tensor:

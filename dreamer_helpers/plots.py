@@ -80,12 +80,15 @@ def draw_losses(axes: Axes, log: Sequence[Mapping[str, float]], total_steps: int
         axes.legend(fontsize=7, ncols=2, frameon=False, loc="upper right")
 
 
-def draw_dream(axes: Axes, dream: OpenLoop) -> None:
-    """Reality and the dream of the same actions: frames in two rows, or two lines for each number observed."""
+def draw_dream(axes: Axes, dream: OpenLoop, names: Sequence[str] = ()) -> None:
+    """Reality and the dream of the same actions: frames in two rows, or a line and dots for each number observed.
+
+    ``names`` are those of the numbers.
+    """
     if dream.is_image:
         _draw_filmstrip(axes, dream)
     else:
-        _draw_lines(axes, dream)
+        _draw_lines(axes, dream, names)
 
 
 def draw_frames(axes: Axes, films: Sequence[np.ndarray], title: str, labels: Sequence[str] | None = None) -> None:
@@ -112,20 +115,22 @@ def _draw_filmstrip(axes: Axes, dream: OpenLoop) -> None:
     draw_frames(axes, [dream.real, dream.dreamed], "reality above, the dream below", labels)
 
 
-def _draw_lines(axes: Axes, dream: OpenLoop) -> None:
+def _draw_lines(axes: Axes, dream: OpenLoop, names: Sequence[str]) -> None:
     tidy(axes, "reality (line) and the dream (dots)", "step of the episode")
     axes.axvspan(0, dream.context - 1, color="0.93")
     axes.text(0.2, 0.98, "seen", transform=axes.get_xaxis_transform(), va="top", fontsize=8, color="0.3")
     for i in range(min(dream.real.shape[1], len(COLOURS))):
-        axes.plot(dream.real[:, i], color=COLOURS[i], linewidth=1.3)
+        axes.plot(dream.real[:, i], color=COLOURS[i], linewidth=1.3, label=names[i] if names else None)
         steps = np.arange(dream.context, len(dream.dreamed))
         axes.plot(steps, dream.dreamed[dream.context :, i], "o", color=COLOURS[i], markersize=3)
+    if names:
+        axes.legend(fontsize=8, ncols=len(names), frameon=False, loc="lower left", bbox_to_anchor=(0.3, 1.0))
 
 
-def dream_picture(dream: OpenLoop, alt: str) -> Picture:
+def dream_picture(dream: OpenLoop, alt: str, names: Sequence[str] = ()) -> Picture:
     """One open-loop dream beside reality as a figure."""
     figure = new_figure(7.5, 2.4 if dream.is_image else 2.8)
-    draw_dream(figure.subplots(), dream)
+    draw_dream(figure.subplots(), dream, names)
     return Picture(figure, alt)
 
 

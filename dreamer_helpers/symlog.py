@@ -91,9 +91,8 @@ def two_hot_loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
     reaches the target. Source: tests/golden/twohot.npz.
     """
     below, above, weight = _neighbours(target.detach(), bins)
-    picked = logits.gather(-1, torch.stack([below, above], -1))
-    expected = torch.lerp(picked[..., 0], picked[..., 1], weight)
-    return torch.logsumexp(logits, -1) - expected
+    picked = torch.log_softmax(logits, -1).gather(-1, torch.stack([below, above], -1))
+    return -torch.lerp(picked[..., 0], picked[..., 1], weight)
 
 
 def visualize_symlog(limit: float = 1000.0) -> Figure:

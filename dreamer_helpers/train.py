@@ -8,7 +8,6 @@ Without ``--env`` a short demonstration runs.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 import time
@@ -522,11 +521,10 @@ def run(options: argparse.Namespace) -> None:
 def _demo() -> None:
     """A few seconds of CartPole: losses fall."""
     hardware.set_threads(1)
-    config = dataclasses.replace(preset("cpu"), num_envs=8)
-    progress = train(config, "CartPole-v1", 1200, log_every=300, progress_bar=False)
+    progress = train(preset("cpu"), "CartPole-v1", 800, log_every=200, progress_bar=False)
+    columns = ("steps", "updates", "return", "loss/vector", "loss/reward", "loss/continue")
     for row in progress.log:
-        print("  ".join(f"{k} {row.get(k, float('nan')):.3g}" for k in ("steps", "updates", "return", "loss/vector",
-                                                                       "loss/reward", "loss/continue")))  # fmt: skip
+        print("  ".join(f"{key} {row.get(key, float('nan')):.3g}" for key in columns))
 
 
 if __name__ == "__main__":

@@ -93,27 +93,34 @@ class BlockGRU(nn.Module):
         """What the cell makes of actions (..., A), for all steps at once: (..., units)."""
         return self.from_action(action / action.detach().abs().clamp(min=1.0))  # clips to [-1, 1]
 
-    def weights(self) -> tuple[Tensor, Tensor, Tensor]:
+    def weights(self) -> tuple[Tensor, ...]:
         """The recurrent weights in the form that :meth:`advance` multiplies by, made once for a sequence.
 
         Of ``hidden``, the rows by which each block reads its own part of h, and, blocks side by side, those that read
-        the inputs shared by all blocks, (3 units, D); then ``gates``. Block-diagonal ones as :func:`assembled`.
+        the inputs shared by all blocks, (3 units, D); then ``gates`` and its bias. Block-diagonal ones are
+        :func:`assembled`, and a dense ``gates`` puts out all resets first, then all candidates, then all updates.
         """
         own = self.hidden.weight.shape[2]
         shared = self.hidden.weight[:, own:].transpose(0, 1).flatten(1)
-        return assembled(self.hidden.weight[:, :own]), shared, assembled(self.gates.weight)
+        gates = assembled(self.gates.weight)
+        gates = self._by_gate(gates) if gates.dim() == 2 else gates
+        return assembled(self.hidden.weight[:, :own]), shared, gates, self._by_gate(self.gates.bias)
 
-    def advance(self, deter: Tensor, stoch: Tensor, action: Tensor, weights: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def _by_gate(self, x: Tensor) -> Tensor:
+        """The last axis in the order (gate, block, unit), where the weights have (block, gate, unit)."""
+        return x.unflatten(-1, (self.blocks, 3, -1)).transpose(-3, -2).flatten(-3)
+
+    def advance(self, deter: Tensor, stoch: Tensor, action: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
         """One step from what :meth:`embed_action` and :meth:`weights` have prepared."""
-        own, shared, gates = weights
+        own, shared, gates, bias = weights
         inputs = torch.cat([self.from_deter(deter), self.from_stoch(stoch), action], -1)  # (B, 3 units)
         x = torch.addmm(self.hidden.bias, inputs, shared)  # every block sees all inputs
         x = x + block_product(deter, own)  # and its own part of h
-        x = block_product(F.silu(self.norm(x)), gates) + self.gates.bias
-        reset, candidate, update = x.unflatten(-1, (self.blocks, 3, -1)).unbind(-2)  # each (B, g, D/g)
-        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        update = torch.sigmoid(update - 1)  # at first, remember
-        return torch.lerp(deter.unflatten(-1, (self.blocks, -1)), candidate, update).flatten(1)
+        x = block_product(F.silu(self.norm(x)), gates)
+        reset, candidate, update = ((x if gates.dim() == 2 else self._by_gate(x)) + bias).chunk(3, -1)  # (B, D) each
+        candidate = 2.0 * torch.sigmoid(2.0 * torch.sigmoid(reset) * candidate) - 1.0  # tanh, faster on a CPU
+        update = torch.sigmoid(update - 1.0)  # at first, remember
+        return torch.lerp(deter, candidate, update)
 
 
 class StepCell(nn.Module):
@@ -447,7 +454,8 @@ class WorldModel(nn.Module):
             pixels = obs[key].shape[-3] * obs[key].shape[-2]
             losses[key] = error * (self.config.image_pixels / pixels if self.config.image_pixels else 1.0)
         for key in self.decoder.vectors:
-            losses[key] = (decoded[key] - self.symlog(obs[key].float())).square().sum(-1)
+            error = (decoded[key] - self.symlog(obs[key].float())).square().sum(-1)
+            losses[key] = error * self.config.vector_scale
         for key, sizes in self.decoder.discrete.items():
             targets = obs[key].unbind(-1)
             parts = zip(decoded[key].split(sizes, -1), targets, strict=True)

@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dreamer_helpers.config import preset
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dreamer_helpers"
 FLOORS = {
@@ -171,3 +173,16 @@ def test_the_project_speaks_of_itself_alone() -> None:
     for path in tracked():
         for number, line in enumerate(path.read_text().splitlines(), 1):
             assert not forbidden.search(line), f"{path.relative_to(ROOT)}:{number}: {line[:100]}"
+
+
+# --------------------------------------------------------------------------------------------------- README
+
+
+def test_readme_explains_every_setting_of_the_cpu_preset() -> None:
+    """The table lists exactly the settings in which ``cpu`` differs from the default, with both values."""
+    default, cpu = preset("default").to_dict(), preset("cpu").to_dict()
+    wanted = {name: (str(default[name]), str(cpu[name])) for name in cpu if cpu[name] != default[name]}
+    table = (ROOT / "README.md").read_text().split("**Where `cpu` differs")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|$", table, re.MULTILINE)
+    assert {name: (first, second) for name, first, second, _ in rows} == wanted
+    assert all(len(why) > 3 for *_, why in rows)

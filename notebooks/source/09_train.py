@@ -59,8 +59,8 @@ for name in ("world_model", "actor", "critic"):
     print(f"{name:<12}{learned:>8,} weights that learn")
 
 # %% [markdown]
-# The agent acts in 16 environments at once, and everything it meets goes into the **replay**. Nothing is learned
-# until the replay holds enough for one batch: 16 sequences of 16 steps, each with one step of context before it.
+# The agent acts in four environments at once, and everything it meets goes into the **replay**. Nothing is learned
+# until the replay holds as many steps as one batch: 16 sequences of 16 steps, each with one step of context before it.
 
 # %%
 while not trainer.replay.ready(config.batch_size):
@@ -92,14 +92,13 @@ for name, loss in model_losses.items():
     print(f"{name:<10}{tuple(loss.shape)}   mean {loss.mean().item():.3f}")
 
 # %% [markdown]
-# Then the dream. Every one of the last steps of each sequence is a place to start from. From there on nothing real
-# comes in: the actor acts, the model answers, 15 times. *How many imagined steps come out of a batch of 256 real
-# ones? Multiply before you run the cell.*
+# Then the dream. Every step of every sequence is a place to start from. From there on nothing real comes in: the actor
+# acts, the model answers, 15 times. *How many imagined steps come out of a batch of 256 real ones? Multiply before you
+# run the cell.*
 
 # %%
-last = config.imagination_last
-starts = State(states.deter[:, -last:].flatten(0, 1), states.stoch[:, -last:].flatten(0, 1)).detach()
-is_terminal = steps["is_terminal"][:, -last:]
+starts = State(states.deter.flatten(0, 1), states.stoch.flatten(0, 1)).detach()
+is_terminal = steps["is_terminal"]
 dream = agent.parts.dream(agent.world_model, agent.actor, starts, is_terminal.flatten(), config.imagination_horizon)
 count, horizon = len(starts.deter), config.imagination_horizon
 print(f"{count} dreams of {horizon} steps: {count * horizon:,} imagined steps")
@@ -115,10 +114,10 @@ behaviour_losses, returns, metrics = parts.imagination_losses(
     dream, agent.actor, agent.critic, agent.normalizer, config,
     parts.actor_loss, parts.critic_loss, parts.compute_returns,
 )  # fmt: skip
-features = State(states.deter[:, -last:], states.stoch[:, -last:]).features
+features = states.features
 replay_critic = parts.replay_critic_loss(
-    agent.critic, agent.critic(features), agent.critic.slow_value(features), steps["reward"][:, -last:],
-    is_terminal, steps["is_last"][:, -last:], returns[:, 0].unflatten(0, (-1, last)), config.gamma, config.lambda_,
+    agent.critic, agent.critic(features), agent.critic.slow_value(features), steps["reward"], is_terminal,
+    steps["is_last"], returns[:, 0].unflatten(0, is_terminal.shape), config.gamma, config.lambda_,
 )  # fmt: skip
 print("returns of the dreams", tuple(returns.shape), f" mean {returns.mean().item():.3f}")
 
@@ -135,10 +134,11 @@ for name, loss in losses.items():
 print(f"{'sum':<14}{by_hand.item():>15.3f}")
 
 # %% [markdown]
-# Is that really what the package lowers? The same random numbers, the same batch, a second agent with the same
-# weights. `no_grad` versions of the same sum would agree too; so the gradients are compared as well.
+# Is that really what the package lowers? The same random numbers, the same batch, the same weights. Two sums can
+# agree by chance, two gradients hardly, so both are compared.
 
 # %%
+agent.zero_grad()
 by_hand.backward()
 hand_gradient = agent.world_model.rssm.cell.gates.weight.grad.clone()
 agent.zero_grad()
@@ -147,13 +147,16 @@ torch.manual_seed(1)
 total, _, _ = agent.loss(batch)
 total.backward()
 package_gradient = agent.world_model.rssm.cell.gates.weight.grad
-print(f"by hand {by_hand.item():.6f}   package {total.item():.6f}")
+apart = (hand_gradient - package_gradient).norm() / package_gradient.norm()
+print(
+    f"by hand {by_hand.item():.6f}   package {total.item():.6f}   gradients apart by {apart.item():.1e} of their length"
+)
 
 # %% tags=["nbval-check-output"]
 claims(
     {
         "the sum by hand is the package's loss": torch.isclose(by_hand, total, rtol=1e-5),
-        "so is its gradient in the recurrent weights": torch.allclose(hand_gradient, package_gradient, atol=1e-6),
+        "so is its gradient in the recurrent weights": apart < 1e-4,
         "the dream leaves no gradient in itself": not dream.features.requires_grad,
     }
 )
@@ -161,13 +164,13 @@ claims(
 # %% [markdown]
 # ## 2. The loop: act, remember, learn
 #
-# `Trainer.step` does three things in turn: one action in each of the 16 environments, one record into the replay,
-# and the gradient steps that are due. How many are due? The **train ratio** says how often each step of experience
+# `Trainer.step` does three things in turn: one action in each environment, one record into the replay, and the
+# gradient steps that are due. How many are due? The **train ratio** says how often each step of experience
 # is used again. *With a ratio of 32, and 256 replayed steps in a batch: how many gradient steps follow 16 new
 # environment steps?*
 
 # %%
-new_steps, replayed = config.num_envs, config.batch_size * config.seq_len
+new_steps, replayed = 16, config.batch_size * config.seq_len
 due = new_steps * config.train_ratio / replayed
 print(f"{new_steps} steps x {config.train_ratio:g} / {replayed} = {due:g} gradient steps")
 
@@ -220,17 +223,19 @@ episode = dreams.record_episode(progress.agent, "CartPole-v1", seed=7, greedy=Fa
 cartpole_dream = dreams.open_loop(progress.agent, episode, context=min(5, len(episode) - 1))
 plots.dream_picture(
     cartpole_dream,
-    "Four lines, the position and speed of the cart and the angle and speed of the pole, and dots for the dream of "
+    "Four lines, the position and speed of the cart and the angle and turning of the pole, and dots for the dream of "
     "each. After five steps that were seen the dots follow the lines and slowly part from them.",
+    names=("position", "speed", "angle", "turning"),
 )
 
 # %% tags=["nbval-check-output"]
-first, final = (np.mean([row["loss/vector"] for row in rows]) for rows in (progress.log[:2], progress.log[-2:]))
+errors = [row["loss/vector"] for row in progress.log if "loss/vector" in row]  # the first rows come before learning
 claims(
     {
-        "the world model learned: its error on observations at least halved": final < 0.5 * first,
-        "the agent did as many gradient steps as the train ratio says": abs(progress.updates / (progress.steps / 8) - 1)
-        < 0.1,
+        "the world model learned: its error on observations at least halved": errors[-1] < 0.5 * errors[0],
+        "a gradient step for eight environment steps, once learning began": 0.8
+        < 8 * progress.updates / progress.steps
+        <= 1,
     }
 )
 
