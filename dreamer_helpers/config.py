@@ -134,8 +134,9 @@ class Config:
 MINIMUM: dict[str, float] = {
     "rnn_hidden_dim": 1, "hidden_dim": 1, "num_categoricals": 1, "num_categories": 2, "blocks": 1, "mlp_layers": 1,
     "head_layers": 1, "prior_layers": 1, "posterior_layers": 1, "cnn_depth": 1, "num_bins": 2, "unimix": 0,
-    "free_nats": 0, "imagination_horizon": 1, "imagination_last": 0, "learning_rate": 0, "batch_size": 1,
-    "seq_len": 2, "train_ratio": 0, "num_envs": 1, "warmup": 0, "replay_capacity": 1, "image_pixels": 0,
+    "free_nats": 0, "image_pixels": 0, "vector_scale": 0, "imagination_horizon": 1, "imagination_last": 0,
+    "learning_rate": 0, "batch_size": 1, "seq_len": 2, "train_ratio": 0, "num_envs": 1,
+    "warmup": 0, "replay_capacity": 1,
 }  # fmt: skip
 """The smallest value that makes sense, for settings that have one."""
 
@@ -166,7 +167,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         rnn_hidden_dim=128, hidden_dim=96, num_categoricals=8, num_categories=8, cnn_depth=16,
         cnn_mults=(1, 2, 4, 4), cnn_kernel=4, convolution="strided", mlp_layers=2, num_bins=63, gate_init_scale=8.0,
         batch_size=16, seq_len=16, num_envs=4, replay_capacity=100_000, learning_rate=3e-3,
-        actor_critic_learning_rate=5e-4, warmup=50, entropy_coef=3e-3, free_nats=0.1, image_pixels=4096,
+        actor_critic_learning_rate=5e-4, warmup=50, entropy_coef=0.03, free_nats=0.1, image_pixels=4096,
         vector_scale=10.0,
     ),
     # The hyperparameters and choices that this course's plan began with.

@@ -21,37 +21,39 @@ class TMaze(gym.Env):
 
     The first observation alone shows a coloured cue. The agent walks right along ``corridor`` cells to the junction
     and turns up (orange cue) or down (blue cue): reward 1 for the right turn, and either turn ends the episode. The
-    last picture shows at the end of which arm the prize was. Every other step gives 0. Images are 16 x 16 x 3, a cell
-    is 2 x 2 pixels. Actions: 0 up, 1 right, 2 down, 3 left. Best return 1; without memory at most 0.5 on average
-    (:func:`tmaze_bounds`).
+    last picture shows at the end of which arm the prize was. Every other step gives 0, and after ``patience`` steps
+    the episode ends without a prize. Images are 16 x 16 x 3, a cell is 2 x 2 pixels. Actions: 0 up, 1 right, 2 down,
+    3 left. Best return 1; without memory at most 0.5 on average (:func:`tmaze_bounds`).
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 4}
     MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
 
-    def __init__(self, corridor: int = 4, render_mode: str | None = None):
+    def __init__(self, corridor: int = 4, patience: int = 12, render_mode: str | None = None):
         if not 1 <= corridor <= 6:
             raise ValueError(f"TMaze: corridor must be from 1 to 6 cells, not {corridor}")
-        self.corridor, self.render_mode = corridor, render_mode
+        if patience <= corridor:
+            raise ValueError(f"TMaze: patience must be more than the {corridor} steps of the corridor, not {patience}")
+        self.corridor, self.patience, self.render_mode = corridor, patience, render_mode
         self.observation_space = spaces.Box(0, 255, (16, 16, 3), np.uint8)
         self.action_space = spaces.Discrete(4)
-        self.position, self.cue, self.started = 0, 0, False
+        self.position, self.cue, self.steps = 0, 0, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         """A new cue, drawn evenly; the agent stands at the start of the corridor."""
         super().reset(seed=seed)
-        self.position, self.cue, self.started = 0, int(self.np_random.integers(2)), False
+        self.position, self.cue, self.steps = 0, int(self.np_random.integers(2)), 0
         return self._image(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
-        """Move by one cell; turning at the junction ends the episode."""
-        self.started = True
+        """Move by one cell; turning at the junction ends the episode, and so does losing too much time."""
+        self.steps += 1
         vertical, horizontal = self.MOVES[int(action)]
         if vertical and self.position == self.corridor:
             right = (vertical == -1) == (self.cue == 0)
             return self._image(turned=vertical), 1.0 if right else 0.0, True, False, {}
         self.position = int(np.clip(self.position + horizontal, 0, self.corridor))
-        return self._image(), 0.0, False, False, {}
+        return self._image(), 0.0, self.steps >= self.patience, False, {}
 
     def render(self) -> np.ndarray:
         """What the agent sees, (16, 16, 3) uint8."""
@@ -60,13 +62,13 @@ class TMaze(gym.Env):
     def get_state(self) -> dict[str, Any]:
         """Everything that decides how the world goes on."""
         return {
-            "position": self.position, "cue": self.cue, "started": self.started,
+            "position": self.position, "cue": self.cue, "steps": self.steps,
             "rng": self.np_random.bit_generator.state,
         }  # fmt: skip
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go back to a state from :meth:`get_state`."""
-        self.position, self.cue, self.started = state["position"], state["cue"], state["started"]
+        self.position, self.cue, self.steps = state["position"], state["cue"], state["steps"]
         self.np_random.bit_generator.state = state["rng"]
 
     def _image(self, turned: int = 0) -> np.ndarray:
@@ -74,7 +76,7 @@ class TMaze(gym.Env):
         middle, left = 4, 1
         cells[middle, left : left + self.corridor + 1] = FLOOR
         cells[middle - 2 : middle + 3, left + self.corridor] = FLOOR
-        if not self.started:
+        if self.steps == 0:
             cells[1, 1:3] = CUES[self.cue]
         if turned:  # the prize waited at the end of one arm
             cells[middle + (-2, 2)[self.cue], left + self.corridor] = CUES[self.cue]
@@ -82,7 +84,7 @@ class TMaze(gym.Env):
         return cells.repeat(2, 0).repeat(2, 1)
 
 
-def tmaze_bounds(corridor: int = 4, steps: int = 20) -> dict[str, float]:
+def tmaze_bounds(corridor: int = 4, steps: int = 12) -> dict[str, float]:
     """Mean returns of three policies in :class:`TMaze`: ``random``, the best ``memoryless`` one, and the ``best``.
 
     Computed, not played: all deterministic functions from what is seen to an action are tried, (P,) at once. The
@@ -128,4 +130,4 @@ def _random_return(corridor: int, steps: int) -> float:
     return float(total)
 
 
-gym.register("dreamer_helpers/TMaze-v0", TMaze, max_episode_steps=20)
+gym.register("dreamer_helpers/TMaze-v0", TMaze)

@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from dreamer_helpers.config import Config
+from dreamer_helpers.config import Config, preset
 
 GOLDEN_FILES = (
     "symlog", "bins", "twohot", "twohot_v1", "onehot", "kl_balance", "linear", "blocklinear", "rmsnorm",
@@ -84,6 +84,13 @@ class GoldenFolder:
         path = self.path / f"{name}.npz"
         assert path.is_file(), f"golden file {path} is missing; --golden names the folder of all {len(GOLDEN_FILES)}"
         return GoldenFile(path)
+
+
+TINY = preset(
+    "cpu", rnn_hidden_dim=16, blocks=2, hidden_dim=16, num_categoricals=4, num_categories=4, cnn_depth=2, batch_size=4,
+    seq_len=4, imagination_horizon=3, num_envs=4, train_ratio=4.0, replay_capacity=1000,
+)  # fmt: skip
+"""The cpu preset at a size that trains hundreds of steps in a second."""
 
 
 def make_batch(config: Config, observation_space: spaces.Dict, action_space: gymnasium.Space, seed: int = 0) -> dict:

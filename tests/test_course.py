@@ -14,18 +14,14 @@ import torch
 from PIL import Image
 
 from dreamer_helpers import course, dreams, plots, video
-from dreamer_helpers.config import preset
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.train import DreamerV3, train
 from dreamer_helpers.widgets import Scrubber, TrainingDashboard
 from dreamer_helpers.widgets.base import VIEW
 from dreamer_helpers.worlds import TMaze
+from helpers import TINY
 
 MAZE = "dreamer_helpers/TMaze-v0"
-TINY = preset(
-    "cpu", rnn_hidden_dim=16, blocks=2, hidden_dim=16, num_categoricals=4, num_categories=4, cnn_depth=2, batch_size=4,
-    seq_len=4, imagination_last=2, imagination_horizon=3, num_envs=4, train_ratio=4.0, replay_capacity=1000,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,9 @@ from dreamer_helpers import checkpoint, config, train
 from dreamer_helpers.config import Config, preset
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.train import DreamerV3, evaluate
-from helpers import make_batch
+from helpers import TINY, make_batch
 
 VECTOR, PIXELS = spaces.Box(-1, 1, (3,)), spaces.Box(0, 255, (64, 64, 3), "uint8")
-TINY = preset(
-    "cpu", rnn_hidden_dim=16, blocks=2, hidden_dim=16, num_categoricals=4, num_categories=4, batch_size=4, seq_len=4,
-    imagination_last=2, imagination_horizon=3, num_envs=4, train_ratio=4.0, replay_capacity=1000,
-)  # fmt: skip
 
 
 TWO = spaces.Discrete(2)

@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 
 from dreamer_helpers import envs, worlds
 
-RIGHT = 1
+RIGHT, LEFT = 1, 3
 
 
 def test_tmaze_passes_the_checker() -> None:
@@ -62,7 +62,7 @@ def test_stochastic_memoryless_policies_do_not_beat_a_half() -> None:
             assert memoryless_return(weights / weights.sum(1, keepdims=True)) <= 0.5 + 1e-9
 
 
-def memoryless_return(table: np.ndarray, corridor: int = 4, steps: int = 20) -> float:
+def memoryless_return(table: np.ndarray, corridor: int = 4, steps: int = 12) -> float:
     """Exact mean return of a stochastic memoryless policy (seen, 4): by following every place's probability."""
     total = 0.0
     for cue in (0, 1):
@@ -109,14 +109,17 @@ def worlds_image(state: dict) -> np.ndarray:
     return env.render()
 
 
-def test_tmaze_has_a_time_limit_that_is_no_death() -> None:
+def test_who_dawdles_in_the_tmaze_goes_without_a_prize() -> None:
     vector = envs.VectorEnv("dreamer_helpers/TMaze-v0", 1)
     vector.reset()
-    records = [vector.step(np.eye(4)[[3]]) for _ in range(20)]
-    assert [bool(r["is_last"][0]) for r in records] == [False] * 19 + [True]
-    assert not records[-1]["is_terminal"][0]
+    records = [vector.step(np.eye(4)[[LEFT]]) for _ in range(12)]
+    assert [bool(r["is_last"][0]) for r in records] == [False] * 11 + [True]
+    assert records[-1]["is_terminal"][0]
+    assert sum(r["reward"][0] for r in records) == 0
 
 
 def test_corridor_is_checked() -> None:
     with pytest.raises(ValueError, match="from 1 to 6"):
         worlds.TMaze(corridor=9)
+    with pytest.raises(ValueError, match="patience must be more than the 4 steps"):
+        worlds.TMaze(patience=4)

@@ -243,8 +243,9 @@ claims(
 # ## 4. A maze in pixels: what the agent must remember
 #
 # **A puzzle.** You enter a corridor. On the wall, for one moment only, a light: orange or blue. Four steps further
-# the corridor ends, and you may turn up or down. Orange means up, blue means down. When you stand at the junction the
-# light is long gone, and both worlds look exactly alike. What must you have done on the way?
+# the corridor ends, and you may turn up or down. Orange means up, blue means down, and after twelve steps it is too
+# late. When you stand at the junction the light is long gone, and both worlds look exactly alike. What must you have
+# done on the way?
 
 # %%
 maze = worlds.TMaze()
