@@ -124,7 +124,7 @@ def _draw_lines(axes: Axes, dream: OpenLoop, names: Sequence[str]) -> None:
         steps = np.arange(dream.context, len(dream.dreamed))
         axes.plot(steps, dream.dreamed[dream.context :, i], "o", color=COLOURS[i], markersize=3)
     if names:
-        axes.legend(fontsize=8, ncols=len(names), frameon=False, loc="lower left", bbox_to_anchor=(0.3, 1.0))
+        axes.legend(fontsize=8, ncols=len(names), frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0))
 
 
 def dream_picture(dream: OpenLoop, alt: str, names: Sequence[str] = ()) -> Picture:

@@ -280,7 +280,7 @@ print({name: round(value, 3) for name, value in bounds.items()})
 
 # %%
 tmaze = TrainingDashboard(
-    preset("cpu"), "dreamer_helpers/TMaze-v0", steps=budget(full=12_000, ci=1_600), seed=0, logdir="runs/09_tmaze",
+    preset("cpu"), "dreamer_helpers/TMaze-v0", steps=budget(full=8_000, ci=1_600), seed=0, logdir="runs/09_tmaze",
     name="T-maze agent",
 )  # fmt: skip
 tmaze
