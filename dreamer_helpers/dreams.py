@@ -36,7 +36,8 @@ class OpenLoop:
 
     real: np.ndarray
     dreamed: np.ndarray
-    reward: np.ndarray  # as dreamed
+    reward: np.ndarray  # as dreamed, like the next
+    goes_on: np.ndarray  # the predicted continue: gamma, or 0 behind an end
     context: int
 
     @property
@@ -85,8 +86,7 @@ def open_loop(agent: DreamerV3, episode: Episode, context: int = 1, *, seed: int
         states = _watch(agent, episode, context)
         dream, _ = model.imagine(_last(states), lambda _: next(remaining)[None], len(episode) - context)
     both = State(*(torch.cat([a, b[:, 1:]], 1) for a, b in zip(states, dream, strict=True)))
-    reward = model.reward.mean(model.reward(both.features))[0].cpu().numpy()
-    return OpenLoop(episode.obs[key], model.decode(both)[key][0].cpu().numpy(), reward, context)
+    return OpenLoop(episode.obs[key], model.decode(both)[key][0].cpu().numpy(), *_read(agent, both), context)
 
 
 @torch.no_grad()
@@ -99,8 +99,8 @@ def dream_on(agent: DreamerV3, episode: Episode, at: int = 0, horizon: int = 15,
     with _own_random_numbers(agent, seed):
         start = _last(_watch(agent, episode, at + 1))
         dream, _ = model.imagine(start, lambda state: agent.actor(state.features).sample(), horizon)
-    reward = model.reward.mean(model.reward(dream.features))[0].cpu().numpy()
-    return OpenLoop(episode.obs[key][: at + 1], model.decode(dream)[key][0].cpu().numpy(), reward, 1)
+    seen = episode.obs[key][: at + 1]
+    return OpenLoop(seen, model.decode(dream)[key][0].cpu().numpy(), *_read(agent, dream), 1)
 
 
 def _watch(agent: DreamerV3, episode: Episode, steps: int) -> State:
@@ -111,6 +111,12 @@ def _watch(agent: DreamerV3, episode: Episode, steps: int) -> State:
     seen = agent.to_device({key: value[None] for key, value in arrays.items()})
     states, _ = model.observe(model.initial(1), model.encode(seen), seen["prev"], seen["is_first"])
     return states
+
+
+def _read(agent: DreamerV3, states: State) -> tuple[np.ndarray, np.ndarray]:
+    """The rewards and continues that the model expects in states (1, T, ...): (T,) each."""
+    model = agent.world_model
+    return tuple(head.mean(head(states.features))[0].cpu().numpy() for head in (model.reward, model.cont))
 
 
 def _last(states: State) -> State:

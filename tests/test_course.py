@@ -85,7 +85,7 @@ def test_an_open_loop_dream_sees_its_context_and_nothing_after(agent: DreamerV3,
     dream = dreams.open_loop(agent, episode, 2)
     assert dream.dreamed.shape == dream.real.shape == (len(episode), 16, 16, 3)
     assert dream.is_image
-    assert dream.reward.shape == (len(episode),)
+    assert dream.reward.shape == dream.goes_on.shape == (len(episode),)
     for changed, same in ((1, False), (3, True)):
         obs = {"image": episode.obs["image"].copy()}
         obs["image"][changed] = 255 - obs["image"][changed]
@@ -126,7 +126,7 @@ def test_pictures_carry_words(agent: DreamerV3, episode: dreams.Episode) -> None
 
 
 def test_vectors_are_drawn_as_lines() -> None:
-    lines = dreams.OpenLoop(np.random.rand(8, 4), np.random.rand(8, 4), np.zeros(8), 3)
+    lines = dreams.OpenLoop(np.random.rand(8, 4), np.random.rand(8, 4), np.zeros(8), np.ones(8), 3)
     assert not lines.is_image
     figure = plots.training_figure([(10, 1.0, 5)], [{"steps": 10, "loss/dyn": 1.0, "loss/vector": 0.1}], 100, lines)
     assert len(plots.render(figure)) > 5000

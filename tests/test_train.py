@@ -122,6 +122,7 @@ def test_training_counts_steps_and_updates(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert rows == progress.log
     assert rows[-1]["steps"] == progress.steps
+    assert rows[-1]["return"] == np.mean([value for _, value, _ in progress.episodes[-10:]])
     assert all(length >= 8 for _, _, length in progress.episodes)
     assert all(value == length for _, value, length in progress.episodes)  # CartPole pays 1 for each step
     agent = DreamerV3.from_checkpoint(tmp_path / "agent.safetensors")

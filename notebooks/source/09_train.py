@@ -13,7 +13,11 @@
 # | Computing | about 5 minutes on one CPU core |
 
 # %%
-# The package, and nothing that is there already. On Colab this fetches it; in JupyterLab it finds it installed.
+import importlib.util
+import sys
+
+if importlib.util.find_spec("dreamer_helpers") is None:  # in a clone that was not installed, as on Colab
+    sys.path.insert(0, "..")
 from dreamer_helpers import course
 
 print(course.setup(seed=0))
@@ -38,7 +42,8 @@ from dreamer_helpers.world_model import State
 # two be learned without cooking at all?
 #
 # DreamerV3 says yes. Its **world model** learns from recorded experience what will happen. Its **actor** (what to do)
-# and **critic** (how good it will be) learn only from dreams, the futures that the world model imagines.
+# learns from dreams alone, the futures that the world model imagines, and its **critic** (how good it will be) mostly
+# from them.
 #
 # | symbol | in code | shape | meaning |
 # | --- | --- | --- | --- |
@@ -178,8 +183,23 @@ print(f"{new_steps} steps x {config.train_ratio:g} / {replayed} = {due:g} gradie
 # ## 3. CartPole: four numbers, two actions
 #
 # A pole stands on a cart. The agent pushes left or right; each step on which the pole still stands gives a reward of
-# 1, and after 500 steps the episode is cut. *A random policy lasts about 22 steps. After how many environment steps,
-# do you think, will this agent reach 500: 1,000, 10,000 or 100,000?*
+# 1, and after 500 steps the episode is cut. How long does it stand if nobody thinks?
+
+# %%
+import gymnasium as gym
+
+pole, lengths = gym.make("CartPole-v1"), []
+for seed in range(100):
+    pole.reset(seed=seed)
+    pole.action_space.seed(seed)
+    length = 1
+    while not pole.step(pole.action_space.sample())[2]:
+        length += 1
+    lengths.append(length)
+print(f"random actions: {np.mean(lengths):.0f} steps on average, {max(lengths)} at best")
+
+# %% [markdown]
+# *After how many environment steps, do you think, will the agent reach 500: 1,000, 10,000 or 100,000?*
 #
 # The next cell starts the training and shows it live: return, losses, and under them the newest dream. The dots are
 # what the model imagines with its eyes closed, the lines what really happened. The stop button ends the training and
@@ -355,7 +375,8 @@ print("same weights:", same, "  same walk:", np.array_equal(walk_again.action, m
 
 # %%
 night = dreams.dream_on(again, walk_again, at=0, horizon=12, seed=3)
-captions = [f"dreamed step {t}, reward {r:.2f}" for t, r in enumerate(night.reward)]
+expected = enumerate(zip(night.reward, night.goes_on, strict=True))
+captions = [f"dreamed step {t}, reward {reward:.2f}, goes on {goes_on:.2f}" for t, (reward, goes_on) in expected]
 player = Scrubber(
     to_uint8(night.dreamed), captions=captions, scale=14,
     alt="A dream of 13 frames in the maze, with a play button and a slider for its steps.",
@@ -367,9 +388,9 @@ player.slider.value = 5  # what the slider does can be done by code
 print(player.caption.value.split(",")[0])
 
 # %% [markdown]
-# Look at what it does after the turn. In its life an episode ended there, and another one began; the model was told
-# never to look across such an end, so what it dreams beyond is nobody's promise. The actor knows: the dreamed
-# *continue* is near zero there, and nothing after it counts.
+# Look at what it does after the turn. In its life an episode ended there, and the model never had to say what comes
+# after an end, so what it dreams beyond is nobody's promise. The actor is not fooled: where the dream ends, *goes on*
+# falls to about 0, and with that factor nothing later counts.
 
 # %% tags=["nbval-check-output"]
 claims(
@@ -400,7 +421,7 @@ claims(
 # <details><summary>2. Why is the dream made without gradients?</summary>
 #
 # The actor's loss is REINFORCE: it needs to know how good an action turned out to be, not how the outcome would change
-# with it. So nothing has to be sent back through the dynamics, and dreaming costs half.
+# with it. So nothing has to be sent back through the dynamics.
 # </details>
 #
 # <details><summary>3. The T-maze curve rests at one half before it rises. What would it do without $h_t$?</summary>
