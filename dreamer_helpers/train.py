@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -456,9 +456,16 @@ def report(progress: Progress, env: str, preset_name: str, seed: int, episodes: 
     }  # fmt: skip
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, without repeating all options before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help lists the options")
+
+
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; see ``--help``."""
-    parser = argparse.ArgumentParser(prog="python -m dreamer_helpers.train", description="Train a DreamerV3 agent.")
+    """Read the command line; see ``--help``. Raises UserError for what it cannot read."""
+    parser = _Parser(prog="python -m dreamer_helpers.train", description="Train a DreamerV3 agent.")
     parser.add_argument("--env", help="id of a Gymnasium environment; without it, a short demonstration runs")
     parser.add_argument("--preset", default="cpu", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument("--size", help="an official model size in place of the preset's: 1m to 400m")
@@ -488,8 +495,8 @@ def _count(text: str) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line. Mistakes of the user end with one line and status 2."""
-    options = parse_arguments(arguments)
     try:
+        options = parse_arguments(arguments)
         _demo() if options.env is None else run(options)
     except UserError as error:
         sys.exit(_fail(str(error)))
