@@ -98,6 +98,7 @@ class DreamerV3(nn.Module):
         self.parts, self.precision = parts, precision
         self.observation_space = envs.canonical_space(observation_space)
         self.actions = envs.ActionSpec.of(action_space)
+        hardware.precision(torch.device(device), precision)  # a wrong name is told now, not at the first step
         with torch.device(device):
             self._build(parts)
         self.optimizer = parts.optimizer(self)
@@ -359,7 +360,8 @@ class Trainer:
                     bar.set_postfix_str(f"return {progress.recent_return:.1f}")
                 if callback is not None:
                     callback(progress)
-        self._log(pending, log_path)
+        if not progress.log or progress.log[-1]["steps"] < progress.steps:
+            self._log(pending, log_path)
         return progress
 
     def _log(self, pending: list[dict[str, Tensor]], path: Path | None) -> None:

@@ -111,6 +111,22 @@ def test_learners_copies(tmp_path: Path) -> None:
     assert [path.read_text() for path in copies.glob("00_small.*.ipynb")] == ["my work"]
 
 
+@pytest.mark.parametrize("links", [True, False], ids=["by link", "by copy"])
+def test_copies_see_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise OSError("A required privilege is not held by the client")
+
+    lessons, copies = tmp_path / "notebooks", tmp_path / "my_course"
+    (lessons / "figures").mkdir(parents=True)
+    copies.mkdir()
+    if not links:
+        monkeypatch.setattr(Path, "symlink_to", forbidden)
+    for name in ("first.svg", "second.svg"):  # the second comes with a later version of the course
+        (lessons / "figures" / name).write_text(name)
+        lab.link_figures(lessons, copies)
+        assert (copies / "figures" / name).read_text() == name
+
+
 def test_unknown_lesson_is_one_line(tmp_path: Path) -> None:
     small_notebook(tmp_path, "1", "1\n")
     with pytest.raises(SystemExit, match="no lesson begins with '77'"):

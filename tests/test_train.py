@@ -107,6 +107,23 @@ def test_wrong_settings_are_one_line(call: Any, words: str) -> None:
         call()
 
 
+def test_a_step_in_bfloat16_keeps_parameters_states_and_losses_in_float32() -> None:
+    torch.manual_seed(0)
+    agent = DreamerV3(TINY, spaces.Dict({"image": PIXELS, "vector": VECTOR}), TWO, precision="bfloat16")
+    full = DreamerV3(TINY, spaces.Dict({"image": PIXELS, "vector": VECTOR}), TWO, precision="float32")
+    full.load_state_dict(agent.state_dict())
+    batch, losses = make_batch(agent.config, agent.observation_space, TWO), []
+    for each in (agent, full):
+        torch.manual_seed(1)
+        states, metrics = each.train_step(batch)
+        assert states.deter.dtype == torch.float32
+        assert {value.dtype for value in metrics.values()} == {torch.float32}
+        assert all(p.dtype == p.grad.dtype == torch.float32 for p in each.parameters() if p.requires_grad)
+        losses.append(metrics["loss/image"])
+    assert losses[0] != losses[1]  # it was not the same arithmetic,
+    torch.testing.assert_close(*losses, rtol=0.02, atol=0)  # but nearly
+
+
 # ------------------------------------------------------------------------------------------------ training
 
 
@@ -122,6 +139,7 @@ def test_training_counts_steps_and_updates(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert rows == progress.log
     assert rows[-1]["steps"] == progress.steps
+    assert len({row["steps"] for row in rows}) == len(rows)
     assert rows[-1]["return"] == np.mean([value for _, value, _ in progress.episodes[-10:]])
     assert all(length >= 8 for _, _, length in progress.episodes)
     assert all(value == length for _, value, length in progress.episodes)  # CartPole pays 1 for each step

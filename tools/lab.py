@@ -9,6 +9,7 @@ never overwritten. ``fresh`` makes one anew and keeps the old one beside it.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -52,9 +53,14 @@ def fresh(notebook: Path, copies: Path = COPIES) -> Path:
 
 
 def link_figures(lessons: Path = LESSONS, copies: Path = COPIES) -> None:
-    """Make the lessons' drawn pictures visible to the copies."""
-    if (lessons / "figures").is_dir() and not (copies / "figures").exists():
-        (copies / "figures").symlink_to(os.path.relpath(lessons / "figures", copies), target_is_directory=True)
+    """Make the lessons' drawn pictures visible to the copies: by a link, or where Windows forbids that by copying."""
+    source, target = lessons / "figures", copies / "figures"
+    if not source.is_dir() or target.is_symlink():
+        return
+    try:
+        target.symlink_to(os.path.relpath(source, copies), target_is_directory=True)
+    except OSError:
+        shutil.copytree(source, target, dirs_exist_ok=True)
 
 
 def main(arguments: list[str]) -> int:

@@ -41,10 +41,10 @@ class Scrubber(Described):
         widgets.jslink((self.play, "value"), (self.slider, "value"))
         self.slider.observe(self._show, "value")
         self._show({"new": 0})
-        title = widgets.Label("   |   ".join(name for name in films if name))
-        super().__init__(
-            [widgets.HTML(CRISP), title, self.picture, self.caption, widgets.HBox([self.play, self.slider])]
-        )
+        names = [name for name in films if name]
+        title = [widgets.Label("   |   ".join(names))] if names else []
+        controls = widgets.HBox([self.play, self.slider])
+        super().__init__([widgets.HTML(CRISP), *title, self.picture, self.caption, controls])
 
     def _show(self, change: Mapping[str, int]) -> None:
         self.picture.value = self.pngs[change["new"]]

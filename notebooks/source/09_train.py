@@ -270,21 +270,21 @@ claims(
 # %%
 maze = worlds.TMaze()
 rows = []
-for seed, turn in ((0, 0), (1, 2), (4, 2)):
+for seed, turn in ((0, 0), (1, 0)):
     frames = [maze.reset(seed=seed)[0]] + [maze.step(action)[0] for action in (1, 1, 1, 1, turn)]
     rows.append((maze.cue, np.stack(frames)))
 for cue, frames in rows:
     print(("orange", "blue")[cue], "cue, frames", frames.shape)
 
 # %%
-figure = plots.new_figure(7.0, 3.6)
+figure = plots.new_figure(7.0, 2.6)
 for axes, (cue, frames) in zip(figure.subplots(len(rows), 1), rows, strict=True):
     plots.draw_frames(axes, [frames], f"{('orange', 'blue')[cue]} cue")
 plots.Picture(
     figure,
-    "Three walks through the maze, six frames each: a white square starts at the left of a corridor, where a coloured "
-    "cue is seen in the first frame only, walks right to the junction and turns. The last frame shows the prize, in "
-    "the colour of the cue, at the end of one arm.",
+    "Two walks through the maze, six frames each: a white square starts at the left of a corridor, where a coloured "
+    "light is seen in the first frame only, walks right to the junction and turns up. The last frame shows the prize, "
+    "in the colour of the light, at the end of one arm: in the first walk below, in the second above.",
 )
 
 # %% [markdown]
@@ -329,15 +329,15 @@ print(
 
 # %%
 memory = [
-    dreams.record_episode(maze_progress.agent, "dreamer_helpers/TMaze-v0", seed=seed, max_steps=8) for seed in (0, 1, 4)
+    dreams.record_episode(maze_progress.agent, "dreamer_helpers/TMaze-v0", seed=seed, max_steps=8) for seed in (0, 1)
 ]
-walks = [dreams.open_loop(maze_progress.agent, episode, context=1) for episode in memory if len(episode) > 1]
-figure = plots.new_figure(7.0, 5.4)
+walks = [dreams.open_loop(maze_progress.agent, episode, context=1) for episode in memory]
+figure = plots.new_figure(7.0, 3.8)
 for axes, walk in zip(figure.subplots(len(walks), 1), walks, strict=True):
     plots.draw_dream(axes, walk)
 plots.Picture(
     figure,
-    "Three walks, reality above and the dream below. After a first frame that was seen, the dream shows the same walk, "
+    "Two walks, reality above and the dream below. After a first frame that was seen, the dream shows the same walk, "
     "and in its last frame the prize in the arm and the colour that the first frame announced.",
 )
 

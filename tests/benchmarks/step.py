@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,12 @@ def timed(work: Callable[[], Any], repeat: int, on: torch.device) -> list[float]
     return result
 
 
-def measure(name: str, steps: int, on: torch.device, precision: str | None = None) -> dict[str, Any]:
-    """One row of the table."""
+def measure(
+    name: str, steps: int, device: str | None, precision: str | None, threads: int, fast_products: bool | None
+) -> dict[str, Any]:
+    """One row of the table. Peak memory is that of the process, so each row gets one of its own."""
+    hardware.set_threads(threads, fast_products)
+    on = hardware.select_device(device)
     config, observations, actions = CONFIGURATIONS[name]
     torch.manual_seed(0)
     agent = DreamerV3(config, observations, actions, device=on, precision=precision)
@@ -102,13 +108,15 @@ def main() -> None:
     parser.add_argument("--exact-products", action="store_true", help="keep torch's own float32 matrix products")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     options = parser.parse_args()
-    hardware.set_threads(options.threads, fast_products=False if options.exact_products else None)
-    on = hardware.select_device(options.device)
+    settings = (
+        options.steps, options.device, options.precision, options.threads, False if options.exact_products else None
+    )  # fmt: skip
     print("| configuration | parameters (M) | gradient step, ms: min / median | acting, ms | peak memory, MB |")
     print("| --- | --- | --- | --- | --- |")
     rows = []
     for name in options.only or (CONFIGURATIONS if options.all else ["S1"]):
-        row = measure(name, options.steps, on, options.precision)
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            row = pool.submit(measure, name, *settings).result()
         rows.append(row)
         print(
             f"| {name} | {row['parameters_m']:.2f} | {row['step_ms_min']:.1f} / {row['step_ms_median']:.1f} "
