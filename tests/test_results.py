@@ -47,3 +47,6 @@ def test_the_promises_hold() -> None:
     assert statistics.median(poles) >= 475
     assert min(poles) >= 400
     assert min(run["eval_mean"] for run in runs("dreamer_helpers/TMaze-v0")) >= 0.98
+    pendulums = [run["eval_mean"] for run in runs("Pendulum-v1")]
+    assert statistics.median(pendulums) >= -155
+    assert min(pendulums) >= -200

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS, README = ROOT / "data" / "results.json", ROOT / "README.md"
 BEGIN, END = "<!-- results: written by make results -->", "<!-- end of results -->"
 PRESET, EPISODES, SEEDS = "cpu", 100, range(5)
-TASKS = {"CartPole-v1": 10_000, "dreamer_helpers/TMaze-v0": 12_000}
+TASKS = {"CartPole-v1": 10_000, "Pendulum-v1": 8_000, "dreamer_helpers/TMaze-v0": 12_000}
 """Environment steps for each task."""
 
 
@@ -71,7 +71,7 @@ def table(results: dict[str, Any]) -> str:
         for r in runs:
             mark = "**" if r["eval_mean"] == worst else ""
             lines.append(
-                f"| {env} | {r['steps']:,} | {r['seed']} | {mark}{r['eval_mean']:.4g}{mark} ({r['eval_min']:g}) "
+                f"| {env} | {r['steps']:,} | {r['seed']} | {mark}{r['eval_mean']:.4g}{mark} ({r['eval_min']:.4g}) "
                 f"| {r['eval_sampled_mean']:.4g} | {r['updates']:,} | {r['cpu_s']:.0f} |"
             )
         middle = statistics.median(r["eval_mean"] for r in runs)
