@@ -43,6 +43,13 @@ def new_figure(width: float = 7.0, height: float = 2.6, **layout: object) -> Fig
     return Figure(figsize=(width, height), dpi=100, layout="constrained", **layout)
 
 
+def message(text: str) -> Figure:
+    """A line of text where a figure will be."""
+    figure = new_figure(8.5, 0.6)
+    figure.text(0.01, 0.5, text, va="center", fontsize=10, color="0.3")
+    return figure
+
+
 def tidy(axes: Axes, title: str, xlabel: str = "", ylabel: str = "") -> Axes:
     """Title on the left, no frame at the top and right, faint lines."""
     axes.set_title(title, loc="left", fontsize=10)

@@ -132,7 +132,7 @@ class TrainingDashboard(Described):
     def _figure(self) -> Any:
         progress = self.progress
         if progress is None:
-            return plots.training_figure([], [], self.steps)
+            return plots.message("The training appears here while it runs; how it ended stands below.")
         return plots.training_figure(progress.episodes, progress.log, self.steps, self.dream)
 
 
