@@ -400,12 +400,16 @@ def train(
         log_path.write_text("")
     from tqdm.auto import tqdm
 
-    with tqdm(total=steps, unit="step", disable=not progress_bar, mininterval=0.5) as bar:
-        progress = trainer.run(log_every=log_every, callback=callback, log_path=log_path, bar=bar)
-    trainer.envs.close()
-    if folder:
-        progress.agent.save(folder / "agent.safetensors")
-    return progress
+    try:
+        with tqdm(total=steps, unit="step", disable=not progress_bar, mininterval=0.5) as bar:
+            return trainer.run(log_every=log_every, callback=callback, log_path=log_path, bar=bar)
+    except UserError:  # a loss that is no number leaves nothing worth keeping
+        folder = None
+        raise
+    finally:  # after Ctrl-C too: what was learned is kept
+        trainer.envs.close()
+        if folder:
+            trainer.agent.save(folder / "agent.safetensors")
 
 
 def make_folder(path: str | Path) -> Path:
@@ -502,6 +506,10 @@ def main(arguments: list[str] | None = None) -> None:
         _demo() if options.env is None else run(options)
     except UserError as error:
         sys.exit(_fail(str(error)))
+    except KeyboardInterrupt:
+        kept = f"; the agent is kept in {options.logdir}" if options.logdir else ""
+        _fail(f"stopped{kept}")
+        sys.exit(130)
 
 
 def _fail(message: str) -> int:

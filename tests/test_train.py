@@ -147,6 +147,29 @@ def test_training_counts_steps_and_updates(tmp_path: Path) -> None:
     torch.testing.assert_close(agent.state_dict(), progress.agent.state_dict())
 
 
+def test_an_interrupted_training_keeps_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(self: train.Trainer, **_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.Trainer, "run", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        train.main(["--env", "CartPole-v1", "--device", "cpu", "--logdir", str(tmp_path)])
+    assert caught.value.code == 130
+    assert f"stopped; the agent is kept in {tmp_path}" in capsys.readouterr().err
+    DreamerV3.from_checkpoint(tmp_path / "agent.safetensors")
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train.Trainer, "update", lambda self: {"loss/reward": torch.tensor(float("nan"))})
+    with pytest.raises(UserError, match="loss/reward became nan before step .* try a smaller learning_rate"):
+        train.train(TINY, "CartPole-v1", 400, logdir=tmp_path, log_every=50, progress_bar=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+
+
 def test_the_same_seed_gives_the_same_run() -> None:
     runs = [train.train(TINY, "CartPole-v1", 300, seed=seed, progress_bar=False) for seed in (5, 5, 6)]
     logs = [[{k: v for k, v in row.items() if not k.endswith("_s")} for row in run.log] for run in runs]
