@@ -165,7 +165,7 @@ def test_a_loss_that_is_no_number_ends_the_training_and_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train.Trainer, "update", lambda self: {"loss/reward": torch.tensor(float("nan"))})
-    with pytest.raises(UserError, match="loss/reward became nan before step .* try a smaller learning_rate"):
+    with pytest.raises(UserError, match=r"loss/reward became nan before step .* try a smaller learning_rate"):
         train.train(TINY, "CartPole-v1", 400, logdir=tmp_path, log_every=50, progress_bar=False)
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
 
