@@ -160,7 +160,8 @@ class RSSM(nn.Module):
         self.deter_dim, self.stoch_dim = config.rnn_hidden_dim, self.latents * self.classes
         units = config.hidden_dim
         self.cell = cell(self.deter_dim, self.stoch_dim, action_dim, units, config.blocks, norm)
-        if hasattr(self.cell, "gates"):  # spreads the gates: some units forget at once, some hardly ever
+        if isinstance(getattr(self.cell, "gates", None), (Linear, BlockLinear)):
+            # spreads the gates: some units forget at once, some hardly ever
             with torch.no_grad():
                 self.cell.gates.weight.mul_(config.gate_init_scale)
         if not hasattr(self.cell, "advance"):

@@ -113,3 +113,18 @@ def test_precision_names() -> None:
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
     with pytest.raises(UserError, match="float32, bfloat16"):
         device.precision(torch.device("cpu"), "half")
+
+
+@pytest.mark.parametrize(("amx", "chosen"), [(False, "medium"), (True, "highest")])
+def test_fast_products_are_on_but_where_they_would_mean_bfloat16(
+    amx: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_float32_matmul_precision()
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    try:
+        device.set_threads(1)
+        assert torch.get_float32_matmul_precision() == chosen
+        device.set_threads(1, fast_products=False)
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -25,6 +26,7 @@ from dreamer_helpers.nets import BlockLinear, ContinueHead, RMSNorm, assembled, 
 from dreamer_helpers.optim import LaProp, clip_adaptively_
 from dreamer_helpers.variants import DenseGRU, LayerNorm, TanhNormal
 from dreamer_helpers.world_model import RSSM, BlockGRU, State, WorldModel
+from helpers import make_batch
 
 SMALL = preset(
     rnn_hidden_dim=16, hidden_dim=8, num_categoricals=3, num_categories=4, blocks=2, mlp_layers=1,
@@ -246,6 +248,30 @@ def test_observe_is_dynamics_step_and_posterior_in_turn(cell: Cell) -> None:
         for states, x in ((fast, posterior.logits), (readable, logits))
     ]
     assert_close(*([g for g in side if g is not None] for side in gradients), rtol=1e-3, atol=1e-4)
+
+
+def test_gate_init_scale_scales_the_gates_and_nothing_else() -> None:
+    weights = []
+    for scale in (1.0, 8.0):
+        torch.manual_seed(0)
+        weights.append(RSSM(dataclasses.replace(SMALL, gate_init_scale=scale), 5, 2).state_dict())
+    for name, weight in weights[0].items():
+        assert_close(weights[1][name], weight * (8.0 if name == "cell.gates.weight" else 1.0))
+
+
+def test_vector_scale_scales_the_loss_on_vectors_and_nothing_else() -> None:
+    space, losses = (
+        spaces.Dict({"image": spaces.Box(0, 255, (16, 16, 3), "uint8"), "vector": spaces.Box(-1, 1, (3,))}),
+        [],
+    )
+    for scale in (1.0, 10.0):
+        torch.manual_seed(0)
+        model = WorldModel(dataclasses.replace(SMALL, vector_scale=scale), space, action_dim=2)
+        batch = make_batch(dataclasses.replace(SMALL, batch_size=2, seq_len=3), space, spaces.Discrete(2))
+        batch["prev_action"] = batch["action"]
+        losses.append(model.loss(batch, model.initial(2))[0])
+    for name, loss in losses[0].items():
+        assert_close(losses[1][name], loss * (10.0 if name == "vector" else 1.0))
 
 
 @pytest.mark.parametrize("cell", CELLS)
