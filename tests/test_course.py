@@ -192,6 +192,11 @@ def test_dashboard_trains_and_keeps_the_agent(board: TrainingDashboard, tmp_path
     assert board.start().wait() is progress  # nothing starts a second time
 
 
+def test_a_training_shorter_than_the_interval_is_shown_too(tmp_path: Path) -> None:
+    board = TrainingDashboard(TINY, MAZE, 60, every=1000)
+    assert board.wait().steps == board.bar.value > 50
+
+
 def test_watching_changes_nothing_that_is_learned(board: TrainingDashboard) -> None:
     plain = train(TINY, MAZE, 400, progress_bar=False).agent
     watched = board.wait().agent

@@ -99,7 +99,7 @@ class TrainingDashboard(Described):
 
     def _train(self) -> None:
         try:
-            train(**self.settings, log_every=self.every, callback=self._update, progress_bar=False)
+            self.progress = train(**self.settings, log_every=self.every, callback=self._update, progress_bar=False)
             self._show("stopped" if self._stop.is_set() else "done")
         except BaseException as error:  # raised again by wait(), in the thread of the notebook
             self.error = error
