@@ -1,56 +1,71 @@
-"""Checkpoints: tensors and a JSON header in one safetensors file. No code is stored, so none can be run by loading."""
+"""Checkpoints: tensors and a JSON header in one safetensors file. No code is stored, so none can be run by loading.
+
+An *agent* file holds what acts and learns: parameters, optimiser, normaliser. A *training* file holds an agent and
+everything else that decides how its training goes on: replay, environments, random numbers, counters.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from gymnasium import spaces
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dreamer_helpers import device as hardware
 from dreamer_helpers.config import Config
-from dreamer_helpers.envs import space_from_json, space_to_json
 from dreamer_helpers.errors import UserError
 
 if TYPE_CHECKING:
-    from dreamer_helpers.train import DreamerV3
+    from dreamer_helpers.train import DreamerV3, Trainer
 
-FORMAT = "dreamer-helpers agent"
-VERSION = 1
+AGENT, TRAINING = "dreamer-helpers agent", "dreamer-helpers training"
+VERSION = 2
+TRAINING_FILE, AGENT_FILE = "training.safetensors", "agent.safetensors"
 
 
-def save(path: str | Path, agent: DreamerV3) -> None:
-    """Write an agent's parameters, optimiser and normaliser, beside the file first, then rename."""
-    path = Path(path)
-    tensors, optimizer = _flatten(agent.optimizer.state_dict())
-    tensors |= {f"agent/{name}": tensor for name, tensor in agent.state_dict().items()}
+def save(path: str | Path, agent: DreamerV3, training: dict[str, Any] | None = None) -> None:
+    """Write an agent, and with ``training`` the rest of its training, beside the file first, then rename.
+
+    At any moment the file is either the old one or the new one, whole. Raises UserError if it cannot be written;
+    the old one is then still there.
+    """
+    tensors: dict[str, Tensor] = {}
+    content = {"agent": agent.state_dict(), "optimizer": agent.optimizer.state_dict(), "training": training}
     header = {
-        "format": FORMAT, "version": VERSION, "config": agent.config.to_dict(), "optimizer": optimizer,
-        "spaces": [space_to_json(space) for space in agent.spaces],
+        "format": AGENT if training is None else TRAINING, "version": VERSION, "config": agent.config.to_dict(),
+        "spaces": [space_to_json(space) for space in agent.spaces], "content": _pack(content, tensors),
     }  # fmt: skip
+    path = Path(path)
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file(
-            {k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, {"header": json.dumps(header)}
-        )
+        save_file(tensors, partial, {"header": json.dumps(header)})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())  # on the disk before it takes the old one's place, should the power fail
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise UserError(f"cannot write the checkpoint {path}: {error}") from None
 
 
 def describe(path: str | Path) -> tuple[Config, spaces.Space, spaces.Space]:
     """The configuration, observation space and action space that a checkpoint was made for."""
-    header = _read(path)[0]
+    header = _read(path, (AGENT, TRAINING), tensors=False)[0]
     return Config.from_dict(header["config"]), *(space_from_json(space) for space in header["spaces"])
 
 
 def load_into(path: str | Path, agent: DreamerV3) -> None:
-    """Take over everything from a file, after checking that it belongs to this task and configuration."""
-    header, tensors = _read(path)
+    """Take over everything of the agent in a file, after checking that it belongs to this task and configuration."""
+    header, content = _read(path, (AGENT, TRAINING))
     if header["spaces"] != [space_to_json(space) for space in agent.spaces]:
         raise UserError(f"{path} was trained on another task: its observation or action space differs")
     stored, own = Config.from_dict(header["config"]).to_dict(), agent.config.to_dict()
@@ -59,41 +74,162 @@ def load_into(path: str | Path, agent: DreamerV3) -> None:
             f"{path} has another configuration ({', '.join(different[:5])}); "
             "DreamerV3.from_checkpoint makes an agent that fits"
         )
-    prefix = "agent/"
-    agent.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
-    agent.optimizer.load_state_dict(_unflatten(tensors, header["optimizer"]))
+    shapes = {name: value.shape for name, value in agent.state_dict().items()}
+    if shapes != {name: value.shape for name, value in content["agent"].items()}:
+        raise UserError(f"{path} holds an agent of other parts; make this one with the same parts as that")
+    agent.load_state_dict(content["agent"])
+    agent.optimizer.load_state_dict(content["optimizer"])
 
 
-def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Header and tensors of a checkpoint, or UserError saying what is wrong with the file."""
+def load_training(path: str | Path) -> dict[str, Any]:
+    """What :func:`save` was given as ``training``."""
+    return _read(path, (TRAINING,))[1]["training"]
+
+
+# -------------------------------------------------------------------------------- a training that is cut short
+
+
+def training_state(trainer: Trainer) -> dict[str, Any]:
+    """What decides, beside the agent, how a training goes on."""
+    progress, state, pending = trainer.progress, trainer.state, trainer.pending
+    keys = pending[0] if pending else ()
+    return {
+        "env": trainer.envs.source if isinstance(trainer.envs.source, str) else None, "seed": trainer.seed,
+        "log_every": trainer.log_every, "save_every": trainer.save_every, "total_steps": progress.total_steps,
+        "progress": {name: getattr(progress, name) for name in PROGRESS},
+        "ratio": trainer.ratio.previous, "replay": trainer.replay.state_dict(),
+        "envs": trainer.envs.state_dict(), "record": trainer.record,
+        "state": None if state is None else [*state.latent, state.action],
+        "episodes": [trainer.episodes.returns, trainer.episodes.lengths],
+        "pending": {key: torch.stack([metrics[key] for metrics in pending]) for key in keys},
+        "random": [torch.get_rng_state(), hardware.random_state(trainer.agent.device)],
+    }  # fmt: skip
+
+
+PROGRESS = ("steps", "updates", "cpu_s", "wall_s", "episodes", "log")
+
+
+def restore_training(trainer: Trainer, state: dict[str, Any]) -> None:
+    """Inverse of :func:`training_state`. Environments that cannot give their state begin a new episode."""
+    progress = trainer.progress
+    for name in PROGRESS:
+        setattr(progress, name, state["progress"][name])
+    progress.episodes = [tuple(episode) for episode in progress.episodes]
+    trainer.ratio.previous = state["ratio"]
+    trainer.replay.load_state_dict(state["replay"])
+    trainer.record = {key: values.copy() for key, values in state["record"].items()}
+    trainer.episodes.returns, trainer.episodes.lengths = (values.copy() for values in state["episodes"])
+    for i in trainer.envs.load_state_dict(state["envs"]):
+        trainer.episodes.returns[i] = trainer.episodes.lengths[i] = 0
+        for key, value in trainer.envs.begin(i).items():
+            trainer.record[key][i] = value
+    trainer.envs.last = [
+        {key: values[i] for key, values in trainer.record.items()} for i in range(trainer.envs.num_envs)
+    ]
+    if state["state"] is not None:
+        trainer.set_state(*(tensor.to(trainer.agent.device) for tensor in state["state"]))
+    rows = zip(*state["pending"].values(), strict=True)
+    trainer.pending = [dict(zip(state["pending"], values, strict=True)) for values in rows]
+    trainer.saved = progress.steps
+    torch.set_rng_state(state["random"][0])
+    hardware.set_random_state(trainer.agent.device, state["random"][1])
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder, or raise UserError saying why it cannot be made."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}; name another one") from None
+    return folder
+
+
+def set_aside(folder: Path) -> None:
+    """Move the files of an earlier training in a folder to ``earlier-1``, ``earlier-2``, ... beside them."""
+    old = [folder / name for name in ("log.jsonl", TRAINING_FILE, AGENT_FILE) if (folder / name).exists()]
+    if not old:
+        return
+    place = next(p for p in (folder / f"earlier-{n}" for n in itertools.count(1)) if not p.exists())
+    try:
+        place.mkdir()
+        for path in old:
+            path.rename(place / path.name)
+    except OSError as error:
+        raise UserError(f"cannot move the earlier training in {folder} to {place.name}: {error.strerror}") from None
+
+
+# ----------------------------------------------------------------------------------------------------- files
+
+
+def _read(path: str | Path, formats: tuple[str, ...], tensors: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and content of a checkpoint, or UserError saying what is wrong with the file."""
     if not Path(path).is_file():
         raise UserError(f"no checkpoint at {path}")
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get("header", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+            found = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118  no dict
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{path} is damaged or no checkpoint: {error}") from None
-    if header.get("format") != FORMAT:
-        raise UserError(f"{path} is a safetensors file, but no checkpoint of this course")
+    if header.get("format") not in formats:
+        raise UserError(f"{path} is a safetensors file, but no {' or '.join(formats)}")
     if header["version"] != VERSION:
         raise UserError(f"{path} is of version {header['version']}, and this package reads version {VERSION}")
-    return header, tensors
+    return header, _unpack(header["content"], found) if tensors else {}
 
 
-def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimiser's tensors by name, and the rest of its state as plain values."""
-    tensors = {
-        f"optimizer/{index}/{name}": value for index, entry in state["state"].items()
-        for name, value in entry.items() if isinstance(value, Tensor)
-    }  # fmt: skip
-    return tensors, {"param_groups": state["param_groups"]}
+def _pack(value: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
+    """A tree of dicts, lists and plain values as JSON can hold it; its tensors and arrays go to ``tensors``."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        tensors[path] = torch.as_tensor(value).detach().cpu().contiguous()
+        return {"tensor" if isinstance(value, Tensor) else "array": path}
+    if isinstance(value, dict):
+        return {"dict": [[key, _pack(entry, tensors, f"{path}/{key}")] for key, entry in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [_pack(entry, tensors, f"{path}/{i}") for i, entry in enumerate(value)]
+    return value.item() if isinstance(value, np.generic) else value
 
 
-def _unflatten(tensors: dict[str, Tensor], plain: dict[str, Any]) -> dict[str, Any]:
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer/"):
-            _, index, name = key.split("/")
-            state.setdefault(int(index), {})[name] = tensor
-    return {"state": state, "param_groups": plain["param_groups"]}
+def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Inverse of :func:`_pack`; tuples come back as lists."""
+    if isinstance(value, list):
+        return [_unpack(entry, tensors) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, inner),) = value.items()
+    if kind == "dict":
+        return {key: _unpack(entry, tensors) for key, entry in inner}
+    return tensors[inner] if kind == "tensor" else tensors[inner].numpy()
+
+
+def space_to_json(space: spaces.Space) -> dict[str, Any]:
+    """A space as plain values, for checkpoints. Inverse: :func:`space_from_json`."""
+    kind = type(space).__name__
+    if isinstance(space, spaces.Dict):
+        return {"kind": kind, "entries": {key: space_to_json(entry) for key, entry in space.items()}}
+    if isinstance(space, spaces.Box):
+        low, high = (b.flat[0].item() if (b == b.flat[0]).all() else b.tolist() for b in (space.low, space.high))
+        return {"kind": kind, "low": low, "high": high, "shape": list(space.shape), "dtype": str(space.dtype)}
+    if isinstance(space, spaces.Discrete):
+        return {"kind": kind, "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"kind": kind, "nvec": space.nvec.tolist(), "start": np.asarray(space.start).tolist()}
+    return {"kind": kind, "n": space.n if isinstance(space.n, int) else list(space.n)}
+
+
+def space_from_json(values: dict[str, Any]) -> spaces.Space:
+    """The space that :func:`space_to_json` described."""
+    kind = values["kind"]
+    if kind == "Dict":
+        return spaces.Dict({key: space_from_json(entry) for key, entry in values["entries"].items()})
+    if kind == "Box":
+        dtype = np.dtype(values["dtype"])
+        shape = tuple(values["shape"])
+        low, high = (np.broadcast_to(np.asarray(values[k], dtype), shape) for k in ("low", "high"))
+        return spaces.Box(low, high, shape, dtype.type)
+    if kind == "Discrete":
+        return spaces.Discrete(values["n"], start=values["start"])
+    if kind == "MultiDiscrete":
+        return spaces.MultiDiscrete(np.array(values["nvec"]), start=np.array(values["start"]))
+    return spaces.MultiBinary(values["n"])

@@ -91,3 +91,27 @@ def precision(device: torch.device, name: str | None = None) -> contextlib.Abstr
 
 def _native_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def random_state(device: torch.device) -> torch.Tensor | None:
+    """The state of a GPU's random numbers, None for the CPU, whose torch keeps apart."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def set_random_state(device: torch.device, state: torch.Tensor | None) -> None:
+    """Inverse of :func:`random_state`; a state from another kind of device is left aside."""
+    if device.type == "cuda" and state is not None:
+        torch.cuda.set_rng_state(state, device)
+
+
+def check_memory(needed: int, what: str, setting: str) -> None:
+    """Raise UserError if so many bytes are more than three quarters of this machine's memory."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # a system that does not say
+        return
+    if needed > 0.75 * memory:
+        raise UserError(
+            f"{what} would take {needed / 1e9:.1f} GB when full, and this machine has {memory / 1e9:.1f} GB; "
+            f"choose a smaller {setting}"
+        )

@@ -11,6 +11,9 @@ int64 (k,). Actions in *model form* are float32 (A,): one-hot for discrete space
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +21,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 
 from dreamer_helpers import worlds  # noqa: F401  registers the course's own worlds
 from dreamer_helpers.errors import UserError, did_you_mean
 
 Record = dict[str, np.ndarray]
 EnvSource = str | Callable[[], gym.Env]
+
+logger = logging.getLogger("dreamer_helpers")
 
 RESERVED = ("reward", "is_first", "is_last", "is_terminal", "action", "deter", "stoch", "index", "prev_action")
 SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary and Dict of these"
@@ -175,38 +181,6 @@ class ActionSpec:
         return getattr(self.space, "start", 0)
 
 
-def space_to_json(space: spaces.Space) -> dict[str, Any]:
-    """A space as plain values, for checkpoints. Inverse: :func:`space_from_json`."""
-    kind = type(space).__name__
-    if isinstance(space, spaces.Dict):
-        return {"kind": kind, "entries": {key: space_to_json(entry) for key, entry in space.items()}}
-    if isinstance(space, spaces.Box):
-        low, high = (b.flat[0].item() if (b == b.flat[0]).all() else b.tolist() for b in (space.low, space.high))
-        return {"kind": kind, "low": low, "high": high, "shape": list(space.shape), "dtype": str(space.dtype)}
-    if isinstance(space, spaces.Discrete):
-        return {"kind": kind, "n": int(space.n), "start": int(space.start)}
-    if isinstance(space, spaces.MultiDiscrete):
-        return {"kind": kind, "nvec": space.nvec.tolist(), "start": np.asarray(space.start).tolist()}
-    return {"kind": kind, "n": space.n if isinstance(space.n, int) else list(space.n)}
-
-
-def space_from_json(values: dict[str, Any]) -> spaces.Space:
-    """The space that :func:`space_to_json` described."""
-    kind = values["kind"]
-    if kind == "Dict":
-        return spaces.Dict({key: space_from_json(entry) for key, entry in values["entries"].items()})
-    if kind == "Box":
-        dtype = np.dtype(values["dtype"])
-        shape = tuple(values["shape"])
-        low, high = (np.broadcast_to(np.asarray(values[k], dtype), shape) for k in ("low", "high"))
-        return spaces.Box(low, high, shape, dtype.type)
-    if kind == "Discrete":
-        return spaces.Discrete(values["n"], start=values["start"])
-    if kind == "MultiDiscrete":
-        return spaces.MultiDiscrete(np.array(values["nvec"]), start=np.array(values["start"]))
-    return spaces.MultiBinary(values["n"])
-
-
 # --------------------------------------------------------------------------------------------- environments
 
 
@@ -234,20 +208,30 @@ class VectorEnv:
     """N copies of an environment, stepped in lockstep in this process. Records have a leading axis N.
 
     A plain loop, and not Gymnasium's, so that each observation is brought into canonical form where it arises and
-    an error names its environment and step. Copy i is seeded once, from ``seed`` and i.
+    an error names its environment and step. Copy i is seeded once, from ``seed`` and i. With ``every_start``, the
+    episodes of all copies together go round the starts 0, 1, 2, ... of a world that has numbered ones (``STARTS``).
+
+    A copy that crashes, or gives what is no finite number of the right shape, ends its episode there with a warning
+    (a cut, not a terminal) and is made anew; one that does so ``CRASHES`` episodes in a row is a UserError.
     """
 
-    def __init__(self, env: EnvSource, num_envs: int, seed: int = 0):
+    CRASHES = 3
+
+    def __init__(self, env: EnvSource, num_envs: int, seed: int = 0, every_start: bool = False):
         if isinstance(env, gym.Env) and num_envs > 1:
             raise UserError("to train on several copies, give the id or a function that makes the environment")
         self.name = env if isinstance(env, str) else getattr(env, "__name__", type(env).__name__)
+        self.source, self.seed = env, seed
         self.envs = [make(env) for _ in range(num_envs)]
         self.num_envs = num_envs
         self.observation_space, self.action_space = self.envs[0].observation_space, self.envs[0].action_space
         self.canonical_space = canonical_space(self.observation_space)
         self.actions = ActionSpec.of(self.action_space)
         self.seeds: list[int | None] = [int(s) for s in np.random.SeedSequence(seed).generate_state(num_envs)]
+        self.starts = [itertools.count(i, num_envs) for i in range(num_envs)] if every_start else None
         self.over = np.ones(num_envs, bool)  # episodes that ended with the last record
+        self.crashes = [0] * num_envs  # episodes in a row that ended so
+        self.last: list[Record] = [{}] * num_envs
         self.steps = 0
 
     def reset(self) -> Record:
@@ -258,37 +242,91 @@ class VectorEnv:
     def step(self, actions: np.ndarray) -> Record:
         """Act (N, A) in every environment; those whose episode is over begin a new one instead."""
         decoded = self.actions.decode(np.asarray(actions))
-        rows = [self._advance(i, decoded[i]) for i in range(self.num_envs)]
-        record = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-        self._check(record)
+        self.last = [self.begin(i) if self.over[i] else self._advance(i, decoded[i]) for i in range(self.num_envs)]
+        record = {key: np.stack([row[key] for row in self.last]) for key in self.last[0]}
         self.over = record["is_last"].copy()
         self.steps += 1
         return record
 
+    def begin(self, i: int) -> Record:
+        """Begin a new episode in copy i: its first record, without the leading axis."""
+        options = {"start": next(self.starts[i]) % self.envs[i].unwrapped.STARTS} if self.starts else None
+        for _ in range(self.CRASHES):
+            seed, self.seeds[i] = self.seeds[i], None
+            try:
+                obs, _ = self.envs[i].reset(seed=seed, options=options)
+                return self._record(obs, 0.0, is_first=True)
+            except Exception as error:
+                self._crashed(i, error)
+        raise AssertionError("not reached: _crashed raises")
+
     def _advance(self, i: int, action: Any) -> Record:
-        env, first = self.envs[i], self.over[i]
-        if first:
-            obs, _ = env.reset(seed=self.seeds[i])
-            self.seeds[i] = None
-            reward, terminated, truncated = 0.0, False, False
-        else:
-            obs, reward, terminated, truncated, _ = env.step(action)
-        record = canonical_observation(obs, self.observation_space)
-        record["reward"] = np.float32(reward)
-        record["is_first"], record["is_last"] = np.bool_(first), np.bool_(terminated or truncated)
-        record["is_terminal"] = np.bool_(terminated)
+        try:
+            obs, reward, terminated, truncated, _ = self.envs[i].step(action)
+            record = self._record(obs, reward, is_last=terminated or truncated, is_terminal=terminated)
+        except Exception as error:
+            self._crashed(i, error)
+            cut = {"reward": np.float32(0), "is_first": np.bool_(False), "is_last": np.bool_(True)}
+            return {**self.last[i], **cut, "is_terminal": np.bool_(False)}
+        if record["is_last"]:
+            self.crashes[i] = 0
         return record
 
-    def _check(self, record: Record) -> None:
-        for key, values in record.items():
-            if values.dtype == np.float32 and not np.isfinite(values).all():
-                where = np.argwhere(~np.isfinite(values))[0]
-                raise UserError(
-                    f"{self.name}: {key} is {values[tuple(where)]} in copy {where[0]} at step {self.steps}; "
-                    "observations and rewards must be finite numbers"
-                )
+    def _record(
+        self, obs: Any, reward: Any, *, is_first: bool = False, is_last: bool = False, is_terminal: bool = False
+    ) -> Record:
+        record = canonical_observation(obs, self.observation_space)
+        record["reward"] = np.float32(reward)
+        for key, value in record.items():
+            if value.dtype == np.float32 and not np.isfinite(value).all():
+                raise UserError(f"{key} is {value[~np.isfinite(value)].flat[0]}, not a finite number")
+            if key != "reward" and value.shape != self.canonical_space[key].shape:
+                raise UserError(f"{key} has shape {value.shape}, not {self.canonical_space[key].shape}")
+        flags = {"is_first": is_first, "is_last": is_last, "is_terminal": is_terminal}
+        return record | {key: np.bool_(flag) for key, flag in flags.items()}
+
+    def _crashed(self, i: int, error: Exception) -> None:
+        """Say that copy i crashed, and replace it; raise UserError if it does nothing else."""
+        self.crashes[i] += 1
+        what = f"{self.name}: copy {i} crashed at step {self.steps} ({type(error).__name__}: {error})"
+        if self.crashes[i] >= self.CRASHES:
+            raise UserError(f"{what}, the last of {self.CRASHES} episodes in a row; mend the environment") from error
+        logger.warning("%s; its episode ends there and a new one begins", what)
+        if not isinstance(self.source, gym.Env):
+            with contextlib.suppress(Exception):
+                self.envs[i].close()
+            self.envs[i] = make(self.source)
+        self.seeds[i] = int(np.random.SeedSequence([self.seed, i, self.steps]).generate_state(1)[0])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is needed to go on; the states of worlds that can give theirs, None for other environments."""
+        worlds_ = [env.unwrapped.get_state() if has_state(env) else None for env in self.envs]
+        return {
+            "steps": self.steps, "over": self.over, "seeds": self.seeds, "crashes": self.crashes, "worlds": worlds_,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> list[int]:
+        """Go on from :meth:`state_dict`. Returns the copies whose episode was lost: they need :meth:`begin`."""
+        self.steps, self.over, self.seeds = state["steps"], state["over"].copy(), state["seeds"]
+        self.crashes = state["crashes"]
+        lost = []
+        for i, (env, world) in enumerate(zip(self.envs, state["worlds"], strict=True)):
+            if world is None:
+                self.seeds[i] = int(np.random.SeedSequence([self.seed, i, self.steps]).generate_state(1)[0])
+                lost += [] if self.over[i] else [i]
+            else:
+                env.reset()  # wrappers want to see one
+                env.unwrapped.set_state(world)
+        return lost
 
     def close(self) -> None:
         """Close every environment."""
         for env in self.envs:
             env.close()
+
+
+def has_state(env: gym.Env) -> bool:
+    """Whether all that decides how an environment goes on can be saved: no wrapper around it keeps any of it."""
+    while isinstance(env, (PassiveEnvChecker, OrderEnforcing)):
+        env = env.env
+    return hasattr(env, "get_state") and hasattr(env, "set_state")

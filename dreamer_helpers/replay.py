@@ -121,13 +121,18 @@ class Replay:
         return sum(values.nbytes for values in self.data.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on exactly as before."""
-        return {
-            "count": self.count, "data": self.data, "queue": list(self.queue), "rng": self.rng.bit_generator.state,
-        }  # fmt: skip
+        """Everything needed to go on exactly as before; of the buffers, the rows in use."""
+        used = {key: values[: self.count] for key, values in self.data.items()}
+        return {"count": self.count, "data": used, "queue": list(self.queue), "rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of :meth:`state_dict`."""
-        self.count, self.data = state["count"], state["data"]
-        self.queue.extend(state["queue"])
+        """Inverse of :meth:`state_dict`. Raises UserError if a full replay had another capacity."""
+        rows = min(state["count"], self.rows)
+        if any(len(values) != rows for values in state["data"].values()):
+            raise UserError("replay: what was saved comes from a replay of another capacity")
+        self.count = state["count"]
+        self.data = {k: np.zeros((self.rows, *v.shape[1:]), v.dtype) for k, v in state["data"].items()}
+        for key, values in state["data"].items():
+            self.data[key][:rows] = values
+        self.queue = deque((tuple(piece) for piece in state["queue"]), maxlen=self.queue.maxlen)
         self.rng.bit_generator.state = state["rng"]

@@ -7,14 +7,16 @@ Without ``--env`` a short demonstration runs.
 
 from __future__ import annotations
 
-import argparse
 import json
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +27,8 @@ from dreamer_helpers import actor_critic, checkpoint, envs, variants, world_mode
 from dreamer_helpers import device as hardware
 from dreamer_helpers import symlog as symlog_module
 from dreamer_helpers.actor_critic import Actor, Critic, Dream, ReturnNormalizer
-from dreamer_helpers.config import PRESETS, Config, parse_override, preset
+from dreamer_helpers.checkpoint import AGENT_FILE, TRAINING_FILE
+from dreamer_helpers.config import Config, preset
 from dreamer_helpers.distributions import BoundedNormal
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.nets import ContinueHead, RMSNorm, TwoHotHead
@@ -294,26 +297,43 @@ class Episodes:
 
 
 class Trainer:
-    """Acts, remembers and learns in turn. :func:`train` is the short way to use it."""
+    """Acts, remembers and learns in turn. :func:`train` is the short way to use it.
+
+    With a ``folder``, the log goes to ``log.jsonl`` there and the training to ``training.safetensors``, at the
+    beginning, every ``save_every`` seconds and at the end.
+    """
 
     def __init__(
         self, config: Config, env: Any, steps: int, *, seed: int = 0, device: torch.device | str = "cpu",
-        parts: Parts | None = None, precision: str | None = None,
+        parts: Parts | None = None, precision: str | None = None, folder: Path | None = None, log_every: int = 500,
+        save_every: float = 120.0,
     ):  # fmt: skip
+        self.seed, self.folder, self.log_every, self.save_every = seed, folder, log_every, save_every
         self.envs = envs.VectorEnv(env, config.num_envs, seed)
         self.agent = DreamerV3(
             config, self.envs.observation_space, self.envs.action_space, parts, device=device, precision=precision
         )
         self.config = config = self.agent.config
-        self.replay = Replay(config.replay_capacity, config.num_envs, config.seq_len, seed)
         self.ratio = Ratio(config.train_ratio, config.batch_size * config.seq_len)
-        self.progress = Progress(self.agent, self.replay, steps)
         self.record = self.envs.reset()
+        # Every step adds a record, and so does every beginning of an episode: twice the steps are always enough.
+        capacity = min(config.replay_capacity, 2 * steps + config.batch_size * config.seq_len * config.num_envs)
+        self.replay = Replay(capacity, config.num_envs, config.seq_len, seed)
+        self.progress = Progress(self.agent, self.replay, steps)
         self.state: AgentState | None = None
         self.episodes = Episodes(config.num_envs)
+        self.pending: list[dict[str, Tensor]] = []  # metrics of the updates since the last row of the log
+        self.saved: int | None = None  # the step of the last checkpoint
+        hardware.check_memory(self.replay_bytes(), f"a replay of {capacity:,} steps", "replay_capacity")
 
-    def step(self) -> list[dict[str, Tensor]]:
-        """Act once in every environment, then do the updates that are due. Returns the metrics of the updates."""
+    def replay_bytes(self) -> int:
+        """Memory that the replay takes when it is full."""
+        observation = sum(value.nbytes for value in self.record.values())
+        latent = self.config.rnn_hidden_dim * 4 + self.config.num_categoricals * 2
+        return self.replay.rows * (observation + self.config.num_envs * (self.agent.actions.dim * 4 + latent))
+
+    def step(self) -> None:
+        """Act once in every environment, then do the updates that are due."""
         action, self.state = self.agent.act(self.record, self.state)
         action[self.record["is_last"]] = 0.0
         latent = self.state.latent
@@ -325,9 +345,8 @@ class Trainer:
         progress = self.progress
         progress.steps += int((~self.record["is_first"]).sum())
         progress.episodes += [(progress.steps, *end[1:]) for end in self.episodes.add(self.record)]
-        if not self.replay.ready(self.config.batch_size):
-            return []
-        return [self.update() for _ in range(self.ratio(progress.steps))]
+        if self.replay.ready(self.config.batch_size):
+            self.pending += [self.update() for _ in range(self.ratio(progress.steps))]
 
     def update(self) -> dict[str, Tensor]:
         """One gradient step on a batch of replay; the fresh latents go back to the replay."""
@@ -339,93 +358,216 @@ class Trainer:
         self.progress.updates += 1
         return metrics
 
-    def run(
-        self, *, log_every: int = 500, callback: Callable[[Progress], None] | None = None,
-        log_path: Path | None = None, bar: Any = None,
-    ) -> Progress:  # fmt: skip
+    def run(self, *, callback: Callable[[Progress], None] | None = None, bar: Any = None) -> Progress:
         """Train until the steps are spent. Every ``log_every`` steps a row is logged and the callback called."""
-        progress, pending, cpu, wall = self.progress, [], time.process_time(), time.perf_counter()
-        done = 0
+        progress = self.progress
+        cpu, wall = time.process_time() - progress.cpu_s, time.perf_counter() - progress.wall_s
+        if self.saved is None:
+            self.save()
+        saved_at = time.perf_counter()
         while progress.steps + self.config.num_envs <= progress.total_steps and not progress.stop:
             before = progress.steps
-            pending += self.step()
+            self.step()
             progress.cpu_s, progress.wall_s = time.process_time() - cpu, time.perf_counter() - wall
             if bar is not None:
                 bar.update(progress.steps - before)
-            if progress.steps // log_every > done:
-                done = progress.steps // log_every
-                self._log(pending, log_path)
-                pending = []
+            if progress.steps // self.log_every > before // self.log_every:
+                self._log()
                 if bar is not None:
                     bar.set_postfix_str(f"return {progress.recent_return:.1f}")
                 if callback is not None:
                     callback(progress)
-        if not progress.log or progress.log[-1]["steps"] < progress.steps:
-            self._log(pending, log_path)
+            if time.perf_counter() - saved_at >= self.save_every:
+                self.save()
+                saved_at = time.perf_counter()
+        complete = progress.steps + self.config.num_envs > progress.total_steps
+        if complete and (not progress.log or progress.log[-1]["steps"] < progress.steps):
+            self._log()
+        self.save()
         return progress
 
-    def _log(self, pending: list[dict[str, Tensor]], path: Path | None) -> None:
-        progress = self.progress
+    def set_state(self, deter: Tensor, stoch: Tensor, action: Tensor) -> None:
+        """Go on acting from these latents and actions of every environment."""
+        self.state = AgentState(State(deter, stoch), action)
+
+    # ------------------------------------------------------------------------------------ the log, and keeping
+
+    def _log(self) -> None:
+        self._check_losses()
+        progress, pending = self.progress, self.pending
         row = {"steps": progress.steps, "updates": progress.updates, "return": progress.recent_return}
         if pending:
             row |= {key: torch.stack([m[key] for m in pending]).mean().item() for key in pending[0]}
         row |= {"cpu_s": round(progress.cpu_s, 2), "wall_s": round(progress.wall_s, 2)}
         progress.log.append(row)
-        if path is not None:
-            with path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-        for key, value in row.items():
-            if key.startswith("loss/") and not np.isfinite(value):
-                raise UserError(f"{key} became {value} before step {progress.steps}; try a smaller learning_rate")
+        self.pending = []
+        self.write_log([row], "a")
+
+    def write_log(self, rows: list[dict[str, float]], mode: str) -> None:
+        """Append rows ("a"), or write the log anew ("w"). Raises UserError if that cannot be done."""
+        if self.folder is None:
+            return
+        path = self.folder / "log.jsonl"
+        try:
+            with path.open(mode) as file:
+                for row in rows:  # JSON knows no NaN, which is the return before the first episode has ended
+                    file.write(json.dumps({k: v if np.isfinite(v) else None for k, v in row.items()}) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}{self._rescue()}") from None
+
+    def _check_losses(self) -> None:
+        """Raise UserError if a loss of the updates since the last look is no number, naming the first that was."""
+        names = [key for key in self.pending[0] if key.startswith("loss/")] if self.pending else []
+        if not names:
+            return
+        losses = torch.stack([torch.stack([metrics[name] for name in names]) for metrics in self.pending]).cpu()
+        bad = torch.nonzero(~torch.isfinite(losses))  # in the order of updates, then of losses
+        if len(bad):
+            update, which = bad[0].tolist()
+            number = self.progress.updates - len(self.pending) + update + 1
+            raise UserError(
+                f"{names[which]} became {losses[update, which].item()} in update {number}, before all other losses, "
+                f"by step {self.progress.steps}{self._rescue()}; a new training may need a smaller learning_rate"
+            )
+
+    def _rescue(self) -> str:
+        if self.folder is None or self.saved is None:
+            return ""
+        return f"; the last good checkpoint is of step {self.saved} and goes on with --resume {self.folder}"
+
+    def save(self) -> None:
+        """Write the training to its folder, if it has one. Nothing that is no number replaces a good checkpoint."""
+        if self.folder is None:
+            return
+        self._check_losses()
+        for name, parameter in self.agent.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise UserError(f"{name} is no longer finite at step {self.progress.steps}{self._rescue()}")
+        try:
+            checkpoint.save(self.folder / TRAINING_FILE, self.agent, checkpoint.training_state(self))
+        except UserError as error:
+            raise UserError(f"{error}{self._rescue()}") from None
+        self.saved = self.progress.steps
+
+
+class Stopped(KeyboardInterrupt):
+    """A training was stopped by a signal; everything is saved. ``signal`` is its number."""
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.signal = signal_number
 
 
 def train(
     config: Config, env: Any, steps: int, *, seed: int = 0, device: torch.device | str = "cpu",
     parts: Parts | None = None, logdir: str | Path | None = None, log_every: int = 500,
     callback: Callable[[Progress], None] | None = None, progress_bar: bool = True, precision: str | None = None,
+    save_every: float = 120.0,
 ) -> Progress:  # fmt: skip
     """Train an agent on an environment for so many steps of it; returns the :class:`Progress` with the agent.
 
     ``env`` is a Gymnasium id, a function that makes an environment, or one. With ``logdir``, the log goes to
-    ``log.jsonl`` and the agent to ``agent.safetensors`` there. Raises UserError if steps is not a positive number of
-    at least ``config.num_envs``.
+    ``log.jsonl`` there, the training every ``save_every`` seconds to ``training.safetensors`` for :func:`resume`,
+    and the agent at the end to ``agent.safetensors``; files of an earlier training there are set aside. Ctrl-C and
+    SIGTERM let the step in progress end, save, and raise :class:`Stopped`. Raises UserError if steps is not a whole
+    number of at least ``config.num_envs``, if the folder cannot be written, or if a loss is no longer a number.
     """
     if not isinstance(steps, int) or steps < config.num_envs:
         raise UserError(f"steps must be a whole number of at least {config.num_envs} (num_envs), not {steps!r}")
-    folder = make_folder(logdir) if logdir is not None else None
+    folder = checkpoint.make_folder(logdir) if logdir is not None else None
     torch.manual_seed(seed)
-    trainer = Trainer(config, env, steps, seed=seed, device=device, parts=parts, precision=precision)
-    log_path = folder / "log.jsonl" if folder else None
-    if log_path:
-        log_path.write_text("")
+    trainer = Trainer(
+        config, env, steps, seed=seed, device=device, parts=parts, precision=precision, folder=folder,
+        log_every=log_every, save_every=save_every,
+    )  # fmt: skip
+    if folder:
+        checkpoint.set_aside(folder)
+    return _run(trainer, callback, progress_bar)
+
+
+def resume(
+    logdir: str | Path, env: Any = None, steps: int | None = None, *, device: torch.device | str = "cpu",
+    parts: Parts | None = None, callback: Callable[[Progress], None] | None = None, progress_bar: bool = True,
+    precision: str | None = None,
+) -> Progress:  # fmt: skip
+    """Go on with the training in a folder as if it had not been interrupted; see :func:`train`.
+
+    ``env`` is needed if it was no Gymnasium id, and so are ``parts``, if there were any. ``steps`` is a new total.
+    Environments whose state cannot be saved begin a new episode. Raises UserError if there is no training in the
+    folder, if it is complete, or if env or parts do not fit.
+    """
+    path = Path(logdir) / TRAINING_FILE
+    config, *_ = checkpoint.describe(path)
+    state = checkpoint.load_training(path)
+    env, total = env or state["env"], steps or state["total_steps"]
+    if env is None:
+        raise UserError(f"{path} does not say how its environment is made; give the function again")
+    if total < state["progress"]["steps"] + config.num_envs:
+        done = f"{state['progress']['steps']:,} of {state['total_steps']:,} steps"
+        raise UserError(f"the training in {logdir} is complete ({done}); give a larger number of steps to go on")
+    trainer = Trainer(
+        config, env, total, seed=state["seed"], device=device, parts=parts, precision=precision, folder=Path(logdir),
+        log_every=state["log_every"], save_every=state["save_every"],
+    )  # fmt: skip
+    trainer.agent.load(path)
+    checkpoint.restore_training(trainer, state)
+    trainer.write_log(trainer.progress.log, "w")  # without the rows that came after the checkpoint
+    return _run(trainer, callback, progress_bar)
+
+
+def _run(trainer: Trainer, callback: Callable[[Progress], None] | None, progress_bar: bool) -> Progress:
     from tqdm.auto import tqdm
 
-    try:
-        with tqdm(total=steps, unit="step", disable=not progress_bar, mininterval=0.5) as bar:
-            return trainer.run(log_every=log_every, callback=callback, log_path=log_path, bar=bar)
-    except UserError:  # a loss that is no number leaves nothing worth keeping
-        folder = None
-        raise
-    finally:  # after Ctrl-C too: what was learned is kept
-        trainer.envs.close()
+    progress, folder = trainer.progress, trainer.folder
+    with _signals(progress) as caught:
+        try:
+            with tqdm(
+                total=progress.total_steps, initial=progress.steps, unit="step", disable=not progress_bar,
+                mininterval=0.5,
+            ) as bar:  # fmt: skip
+                trainer.run(callback=callback, bar=bar)
+        finally:
+            trainer.envs.close()
         if folder:
-            trainer.agent.save(folder / "agent.safetensors")
+            trainer.agent.save(folder / AGENT_FILE)
+    if caught:
+        kept = f"; go on with --resume {folder}" if folder else ", and nothing is kept: there was no logdir"
+        raise Stopped(caught[0], f"stopped at step {progress.steps:,}{kept}")
+    return progress
 
 
-def make_folder(path: str | Path) -> Path:
-    """Make a folder, or raise UserError saying why it cannot be made."""
-    folder = Path(path)
+@contextmanager
+def _signals(progress: Progress) -> Iterator[list[int]]:
+    """Let Ctrl-C and SIGTERM end the training after the step in progress; a second one ends it at once.
+
+    Gives the list that a signal's number is put in. Outside the main thread signals cannot be handled.
+    """
+    caught: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+        progress.stop = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror}; name another one") from None
-    return folder
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
-def evaluate(agent: DreamerV3, env: Any, episodes: int, *, seed: int = 1_000_000, greedy: bool = True) -> list[float]:
+def evaluate(
+    agent: DreamerV3, env: Any, episodes: int, *, seed: int = 1_000_000, greedy: bool = True, every_start: bool = False
+) -> list[float]:
     """Returns of so many fresh episodes, none of which the agent learns from.
 
-    Every environment plays the same number of episodes, so that short ones are not counted more often. The random
+    Every environment plays the same number of episodes, so that short ones are not counted more often. With
+    ``every_start`` the episodes begin with the starts 0, 1, 2, ... of a world that has numbered ones. The random
     numbers of training are left alone.
     """
     if episodes < 1:
@@ -433,7 +575,7 @@ def evaluate(agent: DreamerV3, env: Any, episodes: int, *, seed: int = 1_000_000
     count = min(episodes, 25)
     quota = [episodes // count + (i < episodes % count) for i in range(count)]
     returns: list[list[float]] = [[] for _ in quota]
-    vector = envs.VectorEnv(env, count, seed)
+    vector = envs.VectorEnv(env, count, seed, every_start)
     with torch.random.fork_rng(devices=[agent.device] if agent.device.type == "cuda" else []):
         torch.manual_seed(seed)
         record, state, tracker = vector.reset(), None, Episodes(count)
@@ -446,95 +588,6 @@ def evaluate(agent: DreamerV3, env: Any, episodes: int, *, seed: int = 1_000_000
     return [value for done, wanted in zip(returns, quota, strict=True) for value in done[:wanted]]
 
 
-# -------------------------------------------------------------------------------------------- command line
-
-
-def report(progress: Progress, env: str, preset_name: str, seed: int, episodes: int) -> dict[str, Any]:
-    """What a run did, ready for JSON; evaluates greedily and by sampling on ``episodes`` fresh episodes each."""
-    greedy = evaluate(progress.agent, env, episodes) if episodes else []
-    sampled = evaluate(progress.agent, env, episodes, greedy=False) if episodes else []
-    return {
-        "env": env, "preset": preset_name, "seed": seed, "steps": progress.steps, "updates": progress.updates,
-        "wall_s": round(progress.wall_s, 2), "cpu_s": round(progress.cpu_s, 2),
-        "eval_mean": float(np.mean(greedy)) if greedy else None, "eval_min": min(greedy, default=None),
-        "eval_episodes": episodes, "eval_sampled_mean": float(np.mean(sampled)) if sampled else None,
-        "config": progress.agent.config.to_dict(),
-    }  # fmt: skip
-
-
-class _Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line, without repeating all options before it."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help lists the options")
-
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; see ``--help``. Raises UserError for what it cannot read."""
-    parser = _Parser(prog="python -m dreamer_helpers.train", description="Train a DreamerV3 agent.")
-    parser.add_argument("--env", help="id of a Gymnasium environment; without it, a short demonstration runs")
-    parser.add_argument("--preset", default="cpu", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--size", help="an official model size in place of the preset's: 1m to 400m")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="replace one setting")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=_positive, default=10_000, help="environment steps")
-    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps; default: the best there is")
-    parser.add_argument("--precision", help="float32 or bfloat16; default: by device")
-    parser.add_argument("--threads", type=_positive, default=1, help="CPU threads")
-    parser.add_argument("--logdir", type=Path, help="folder for log.jsonl and agent.safetensors")
-    parser.add_argument("--eval-episodes", type=_count, default=10, help="fresh episodes at the end; 0 for none")
-    parser.add_argument("--report", type=Path, help="write a JSON report to this file")
-    return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive whole number, not {text!r}")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, not {text!r}")
-    return int(text)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """The command line. Mistakes of the user end with one line and status 2."""
-    try:
-        options = parse_arguments(arguments)
-        _demo() if options.env is None else run(options)
-    except UserError as error:
-        sys.exit(_fail(str(error)))
-    except KeyboardInterrupt:
-        kept = f"; the agent is kept in {options.logdir}" if options.logdir else ""
-        _fail(f"stopped{kept}")
-        sys.exit(130)
-
-
-def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
-
-
-def run(options: argparse.Namespace) -> None:
-    """Train, evaluate and report as the command line says."""
-    hardware.set_threads(options.threads)
-    config = preset(options.preset, options.size, **dict(map(parse_override, options.set)))
-    chosen = hardware.select_device(options.device)
-    if options.report:
-        make_folder(options.report.parent)  # before the work, so that a wrong path costs nothing
-    progress = train(
-        config, options.env, options.steps, seed=options.seed, device=chosen, logdir=options.logdir,
-        precision=options.precision,
-    )  # fmt: skip
-    result = report(progress, options.env, options.preset, options.seed, options.eval_episodes)
-    summary = {key: value for key, value in result.items() if key != "config"}
-    print(json.dumps(summary))
-    if options.report:
-        options.report.write_text(json.dumps(result, indent=1) + "\n")
-
-
 def _demo() -> None:
     """A few seconds of CartPole: losses fall."""
     hardware.set_threads(1)
@@ -545,4 +598,9 @@ def _demo() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:]:
+        from dreamer_helpers.command_line import main
+
+        main()
+    else:
+        _demo()

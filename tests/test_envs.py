@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from dreamer_helpers import envs
+from dreamer_helpers import checkpoint, envs
 from dreamer_helpers.errors import UserError
 
 
@@ -100,7 +100,7 @@ def test_observations_become_canonical(space: spaces.Space, value: Any, wanted: 
         np.testing.assert_array_equal(got[key], expected)
         assert got[key].dtype == canonical[key].dtype
         assert canonical[key].contains(got[key]), (canonical[key], got[key])
-    again = envs.space_from_json(envs.space_to_json(space))
+    again = checkpoint.space_from_json(checkpoint.space_to_json(space))
     assert again == space
 
 
@@ -122,7 +122,7 @@ def test_actions_there_and_back(space: spaces.Space, action: Any, vector: list[f
     two = np.stack([spec.encode(np.array(action))] * 2)
     np.testing.assert_allclose(spec.decode(two), [action] * 2)
     np.testing.assert_allclose(spec.encode(np.array([action] * 2)), two)
-    assert envs.space_from_json(envs.space_to_json(space)) == space
+    assert checkpoint.space_from_json(checkpoint.space_to_json(space)) == space
 
 
 def test_continuous_actions_are_clipped() -> None:
@@ -142,12 +142,86 @@ class Broken(Counter):
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 @pytest.mark.parametrize(("what", "name"), [("reward", "reward"), ("value", "vector")])
-def test_numbers_that_are_none_are_refused(number: float, what: str, name: str) -> None:
+def test_numbers_that_are_none_end_the_episode(
+    number: float, what: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     vector = envs.VectorEnv(type("Sick", (Broken,), {what: number}), 2)
     vector.reset()
-    vector.step(np.stack([LEFT, LEFT]))
-    with pytest.raises(UserError, match=f"Sick: {name} is (nan|inf) in copy 0 at step 2"):
-        vector.step(np.stack([LEFT, LEFT]))
+    before = vector.step(np.stack([LEFT, LEFT]))
+    cut = vector.step(np.stack([LEFT, LEFT]))
+    assert f"Sick: copy 0 crashed at step 2 (UserError: {name} is {number}, not a finite number)" in caplog.text
+    assert cut["is_last"].all()
+    assert not cut["is_terminal"].any()
+    np.testing.assert_array_equal(cut["vector"], before["vector"])
+    assert vector.step(np.stack([LEFT, LEFT]))["is_first"].all()
+
+
+class Crashes(Counter):
+    """Raises an error in its third step, while ``often`` is above 0."""
+
+    often = 1
+
+    def __init__(self) -> None:
+        super().__init__(length=5)
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        if self.t == 2 and type(self).often > 0:
+            type(self).often -= 1
+            raise ValueError("the simulator is gone")
+        return super().step(action)
+
+
+def test_a_crash_ends_its_own_episode_only(caplog: pytest.LogCaptureFixture) -> None:
+    kind = type("Crashes", (Crashes,), {"often": 1})
+    vector = envs.VectorEnv(kind, 3)
+    vector.reset()
+    records = [vector.step(np.stack([LEFT] * 3)) for _ in range(4)]
+    assert [r["is_last"].tolist() for r in records[:3]] == [[False] * 3, [False] * 3, [True, False, False]]
+    assert records[3]["is_first"].tolist() == [True, False, False]
+    assert not records[2]["is_terminal"].any()
+    assert caplog.messages == [
+        "Crashes: copy 0 crashed at step 3 (ValueError: the simulator is gone); its episode ends there and a new one "
+        "begins"
+    ]
+
+
+def test_who_only_crashes_is_given_up() -> None:
+    vector = envs.VectorEnv(type("Crashes", (Crashes,), {"often": 99}), 1)
+    vector.reset()
+    with pytest.raises(UserError, match="the last of 3 episodes in a row; mend the environment"):
+        for _ in range(20):
+            vector.step(LEFT[None])
+
+
+def test_an_environment_that_cannot_begin_is_made_anew(caplog: pytest.LogCaptureFixture) -> None:
+    class Late(Counter):
+        made = 0
+
+        def __init__(self) -> None:
+            super().__init__()
+            Late.made += 1
+
+        def reset(self, **arguments: Any) -> tuple[np.ndarray, dict]:
+            if Late.made < 2:
+                raise OSError("no display yet")
+            return super().reset(**arguments)
+
+    vector = envs.VectorEnv(Late, 1)
+    assert vector.reset()["is_first"].all()
+    assert "OSError: no display yet" in caplog.text
+
+
+def test_a_wrong_shape_counts_as_a_crash(caplog: pytest.LogCaptureFixture) -> None:
+    class Grows(Counter):
+        def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+            obs, *rest = super().step(action)
+            return (np.concatenate([obs, obs]) if self.t == 2 else obs, *rest)
+
+    vector = envs.VectorEnv(Grows, 1)
+    vector.reset()
+    vector.step(LEFT[None])
+    assert vector.step(LEFT[None])["is_last"].all()
+    assert "has shape" in caplog.text
 
 
 @pytest.mark.parametrize(

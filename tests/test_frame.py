@@ -28,6 +28,7 @@ FLOORS = {
     3: ("world_model", "actor_critic", "variants", "checkpoint"),
     4: ("train",),
 }
+BESIDE = {"__init__", "plots", "video", "dreams", "bounds", "command_line"}
 ALGORITHM = [name for names in FLOORS.values() for name in names]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -89,10 +90,10 @@ def imports(path: Path) -> set[str]:
 
 
 def _run_time_nodes(tree: ast.AST) -> list[ast.AST]:
-    """All nodes but those under ``if TYPE_CHECKING`` and in a module's ``_demo``."""
+    """All nodes but those under ``if TYPE_CHECKING`` or ``if __name__ ...``, and in a module's ``_demo``."""
     nodes = []
     for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING":
+        if isinstance(child, ast.If) and re.match("TYPE_CHECKING|__name__", ast.unparse(child.test)):
             continue
         if isinstance(child, ast.FunctionDef) and child.name == "_demo":
             continue
@@ -102,7 +103,7 @@ def _run_time_nodes(tree: ast.AST) -> list[ast.AST]:
 
 def test_every_module_has_a_floor_and_imports_point_down() -> None:
     floor = {name: number for number, names in FLOORS.items() for name in names}
-    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "plots", "video", "dreams"} == set(floor)
+    assert {path.stem for path in PACKAGE.glob("*.py")} - BESIDE == set(floor)
     for name in floor:
         used = imports(PACKAGE / f"{name}.py")
         assert used <= set(floor), f"{name} imports {used - set(floor)}, which belongs to the notebooks"
@@ -125,7 +126,7 @@ def code_lines(source: str) -> int:
 
 def test_the_algorithm_can_be_read_in_an_evening() -> None:
     lines = {name: code_lines((PACKAGE / f"{name}.py").read_text()) for name in ALGORITHM}
-    assert sum(lines.values()) - lines["variants"] < 2000, lines
+    assert sum(lines.values()) - lines["variants"] - lines["checkpoint"] < 2000, lines
     assert sum(lines.values()) < 2500, lines
 
 

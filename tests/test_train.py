@@ -15,7 +15,7 @@ import torch
 from gymnasium import spaces
 from safetensors.torch import load_file, save_file
 
-from dreamer_helpers import checkpoint, config, train
+from dreamer_helpers import checkpoint, command_line, config, train
 from dreamer_helpers.config import Config, preset
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.train import DreamerV3, evaluate
@@ -147,29 +147,6 @@ def test_training_counts_steps_and_updates(tmp_path: Path) -> None:
     torch.testing.assert_close(agent.state_dict(), progress.agent.state_dict())
 
 
-def test_an_interrupted_training_keeps_the_agent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(self: train.Trainer, **_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(train.Trainer, "run", interrupted)
-    with pytest.raises(SystemExit) as caught:
-        train.main(["--env", "CartPole-v1", "--device", "cpu", "--logdir", str(tmp_path)])
-    assert caught.value.code == 130
-    assert f"stopped; the agent is kept in {tmp_path}" in capsys.readouterr().err
-    DreamerV3.from_checkpoint(tmp_path / "agent.safetensors")
-
-
-def test_a_loss_that_is_no_number_ends_the_training_and_is_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(train.Trainer, "update", lambda self: {"loss/reward": torch.tensor(float("nan"))})
-    with pytest.raises(UserError, match=r"loss/reward became nan before step .* try a smaller learning_rate"):
-        train.train(TINY, "CartPole-v1", 400, logdir=tmp_path, log_every=50, progress_bar=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
-
-
 def test_the_same_seed_gives_the_same_run() -> None:
     runs = [train.train(TINY, "CartPole-v1", 300, seed=seed, progress_bar=False) for seed in (5, 5, 6)]
     logs = [[{k: v for k, v in row.items() if not k.endswith("_s")} for row in run.log] for run in runs]
@@ -228,7 +205,7 @@ def test_a_loaded_agent_goes_on_exactly_as_the_saved_one(tmp_path: Path, variant
 
 def rewrite(path: Path, **header: Any) -> None:
     """Change entries of a checkpoint's header."""
-    old = checkpoint._read(path)[0]
+    old = checkpoint._read(path, (checkpoint.AGENT,))[0]
     save_file(load_file(path), path, {"header": json.dumps({**old, **header})})
 
 
@@ -249,7 +226,7 @@ def test_damaged_and_foreign_checkpoints_are_told_apart(tmp_path: Path) -> None:
     path.write_bytes(b"not one of ours" * 100)
     refused("damaged or no checkpoint")
     save_file({"x": torch.ones(1)}, path)
-    refused("no checkpoint of this course")
+    refused("no dreamer-helpers agent or dreamer-helpers training")
     path.unlink()
     refused("no checkpoint at")
     path.write_bytes(content)
@@ -259,7 +236,7 @@ def test_damaged_and_foreign_checkpoints_are_told_apart(tmp_path: Path) -> None:
     rewrite(path, config=older)
     agent.load(path)
     rewrite(path, version=99)
-    refused("of version 99, and this package reads version 1")
+    refused("of version 99, and this package reads version 2")
     torch.testing.assert_close(agent.state_dict(), before, rtol=0, atol=0)
 
 
@@ -321,7 +298,7 @@ def test_the_command_line_tells_mistakes_in_one_line(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        train.main(arguments)
+        command_line.main(arguments)
     message = capsys.readouterr().err
     assert caught.value.code == 2
     assert words in message
@@ -346,7 +323,11 @@ def test_the_command_line_trains_and_reports(tmp_path: Path) -> None:
     assert (values["env"], values["seed"], values["eval_episodes"]) == ("CartPole-v1", 3, 4)
     assert 184 <= values["steps"] <= 200
     assert 8 <= values["eval_min"] <= values["eval_mean"] <= 500
-    assert {path.name for path in (tmp_path / "logs").iterdir()} == {"log.jsonl", "agent.safetensors"}
+    assert {path.name for path in (tmp_path / "logs").iterdir()} == {
+        "log.jsonl",
+        "agent.safetensors",
+        "training.safetensors",
+    }
     wrong = command("--env", "CartPole-v1", "--device", "cuda:99")
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: device 'cuda:99'")

@@ -321,7 +321,7 @@ plots.Picture(
 # action are few enough to be tried.
 
 # %%
-bounds = worlds.tmaze_bounds()
+bounds = bounds.tmaze()
 print({name: round(value, 3) for name, value in bounds.items()})
 
 # %% [markdown]
