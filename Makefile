@@ -21,7 +21,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --upgrade pip
 	# torch first and pinned: the CPU build; everything else then finds it in place
 	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[lab,test]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[lab,test,minigrid]'
 	@touch $@
 
 lab: setup        ## open the course in JupyterLab, on your own copies; LESSON=09 opens one lesson

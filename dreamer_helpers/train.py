@@ -137,8 +137,8 @@ class DreamerV3(nn.Module):
         """Choose actions for N environments: float32 (N, A) in model form, and the state for the next call.
 
         ``obs`` holds the canonical observation and ``is_first`` (N,), as ``envs.VectorEnv`` gives them; state is None
-        at the very first step. ``greedy`` takes the likeliest action in place of a sample. ``actions.decode`` turns
-        the result into what ``env.step`` takes.
+        at the very first step. ``greedy`` takes the likeliest latents and action in place of samples.
+        ``actions.decode`` turns the result into what ``env.step`` takes.
         """
         inputs = self.to_device({key: obs[key] for key in (*self.observation_space, "is_first")})
         if state is None:
@@ -149,7 +149,8 @@ class DreamerV3(nn.Module):
         with hardware.precision(self.device, self.precision):
             embed = self.world_model.encoder(inputs)
             deter = self.world_model.dynamics_step(state.latent, state.action, inputs["is_first"])
-            latent = State(deter.float(), self.world_model.posterior(deter, embed).sample())
+            posterior = self.world_model.posterior(deter, embed)
+            latent = State(deter.float(), posterior.mode() if greedy else posterior.sample())
             policy = self.actor(latent.features)
         action = policy.mode() if greedy else policy.sample()
         return action.cpu().numpy(), AgentState(latent, action)

@@ -165,17 +165,18 @@ SPRITES: dict[str, tuple[str, ...]] = {
 class Orchard(World):
     """A fox catches the apples that fall at dusk, and keeps out from under the burrs.
 
-    Three apples and two burrs fall in columns of their own, one row a step, again and again from the top. Where the
+    Three apples and a burr fall in columns of their own, one row a step, again and again from the top. Where the
     fox stands as one lands, an apple is caught: reward 1, and it is gone; a burr hurts: reward -1, and the fox
-    winces in that picture. With the last apple the episode ends, after 30 steps it is cut. Every reset draws another
-    layout: who falls in which of the six columns, from which height, and where the fox is. Nothing else is random,
-    so that a dream can be right. Images are 32 x 32 x 3, six rows and columns of 5 x 5 pixels. Actions: 0 left,
+    winces in that picture. With the last apple the episode ends, after 25 steps it is cut. Every reset draws another
+    layout: who falls in which of the five columns, from which height, and where the fox is. Nothing else is random,
+    so that a dream can be right. Images are 32 x 32 x 3, five rows and columns of 6 x 6 pixels. Actions: 0 left,
     1 stay, 2 right. Returns: ``bounds.orchard``.
     """
 
     VARIABLES = ("fox", "hurt", "things", "steps")
-    SIZE: ClassVar[int] = 6
-    LIMIT: ClassVar[int] = 30
+    SIZE: ClassVar[int] = 5
+    LIMIT: ClassVar[int] = 25
+    NAMES: ClassVar[tuple[str, ...]] = ("apple", "apple", "apple", "burr")
 
     def __init__(self, render_mode: str | None = None):
         super().__init__(32, 3, render_mode)
@@ -186,9 +187,8 @@ class Orchard(World):
         """A new layout."""
         super().reset(seed=seed)
         columns = self.np_random.permutation(self.SIZE).tolist()
-        rows = self.np_random.integers(self.SIZE - 1, size=5).tolist()  # above the ground
-        names = ("apple", "apple", "apple", "burr", "burr")
-        self.things = [list(thing) for thing in zip(names, columns, rows, strict=False)]
+        rows = self.np_random.integers(self.SIZE - 1, size=len(self.NAMES)).tolist()  # above the ground
+        self.things = [list(thing) for thing in zip(self.NAMES, columns, rows, strict=False)]
         self.fox, self.hurt, self.steps = int(self.np_random.integers(self.SIZE)), False, 0
         return self._image(), {}
 
@@ -208,7 +208,7 @@ class Orchard(World):
         image = BACKGROUND.copy()
         fox = ("hurt" if self.hurt else "fox", self.fox, self.SIZE - 1)
         for name, column, row in [*self.things, fox]:
-            place = image[1 + 5 * row : 6 + 5 * row, 1 + 5 * column : 6 + 5 * column]
+            place = image[2 + 6 * row : 7 + 6 * row, 1 + 6 * column : 6 + 6 * column]
             for y, line in enumerate(SPRITES[name]):
                 for x, letter in enumerate(line):
                     if letter != ".":

@@ -38,7 +38,7 @@ def test_every_seed_is_there_and_within_its_budget(env: str) -> None:
     assert [run["seed"] for run in runs(env)] == list(learning.SEEDS)
     for run in runs(env):
         assert run["eval_episodes"] == 100
-        assert 0.95 * learning.TASKS[env] < run["steps"] <= learning.TASKS[env]
+        assert 0.95 * learning.TASKS[env].steps < run["steps"] <= learning.TASKS[env].steps
         assert run["curve"][-1][0] == run["steps"]
 
 

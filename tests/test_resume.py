@@ -61,15 +61,15 @@ def assert_same(one: Progress, two: Progress) -> None:
 
 
 @pytest.mark.parametrize("env", WORLDS)
-@pytest.mark.parametrize("cuts", [(13,), (31, 20)], ids=["once", "twice"])
+@pytest.mark.parametrize("cuts", [(13,), (21, 10)], ids=["once", "twice"])
 def test_cut_and_resumed_is_as_if_never_cut(env: str, cuts: tuple[int, ...], tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    whole = train.train(TINY, env, 400, seed=3, log_every=60, logdir=tmp_path / "whole", progress_bar=False)
+    whole = train.train(TINY, env, 240, seed=3, log_every=40, logdir=tmp_path / "whole", progress_bar=False)
     for number, calls in enumerate(cuts):
         with pytest.MonkeyPatch.context() as patch:
             cut_after(calls, patch)
             if number == 0:
-                train.train(TINY, env, 400, seed=3, log_every=60, logdir=tmp_path / "cut", progress_bar=False)
+                train.train(TINY, env, 240, seed=3, log_every=40, logdir=tmp_path / "cut", progress_bar=False)
             else:
                 train.resume(tmp_path / "cut", progress_bar=False)
     torch.manual_seed(99)  # what happens between must not matter
@@ -80,7 +80,7 @@ def test_cut_and_resumed_is_as_if_never_cut(env: str, cuts: tuple[int, ...], tmp
         for name in ("whole", "cut")
     ]
     assert without_times(logs[0]) == without_times(logs[1])
-    assert len(logs[0]) >= 6
+    assert len(logs[0]) >= 5
 
 
 def test_an_environment_without_a_state_begins_a_new_episode(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ print(course.setup(seed=0))
 import numpy as np
 import torch
 
-from dreamer_helpers import dreams, plots, worlds
+from dreamer_helpers import bounds, dreams, plots, worlds
 from dreamer_helpers.config import preset
 from dreamer_helpers.course import budget, claims
 from dreamer_helpers.train import DreamerV3, Trainer, evaluate, split_context
@@ -321,8 +321,8 @@ plots.Picture(
 # action are few enough to be tried.
 
 # %%
-bounds = bounds.tmaze()
-print({name: round(value, 3) for name, value in bounds.items()})
+known = bounds.tmaze()
+print({name: round(value, 3) for name, value in known.items()})
 
 # %% [markdown]
 # *Predict: at which return will the curve stay for a while, and what has to happen before it leaves?* Then run.
@@ -352,7 +352,7 @@ tmaze.summary()
 scores = evaluate(maze_progress.agent, "dreamer_helpers/TMaze-v0", budget(full=100, ci=20))
 print(
     f"greedy   mean {np.mean(scores):.2f}   worst {min(scores):.0f}   "
-    f"without memory at most {bounds['memoryless']:.2f}"
+    f"without memory at most {known['memoryless']:.2f}"
 )
 
 # %% [markdown]
@@ -384,8 +384,8 @@ plots.Picture(
 image_losses = [row["loss/image"] for row in maze_progress.log if "loss/image" in row]
 claims(
     {
-        "no policy without memory gets more than one half": bounds["memoryless"] == 0.5,
-        "the best policy gets everything": bounds["best"] == 1.0,
+        "no policy without memory gets more than one half": known["memoryless"] == 0.5,
+        "the best policy gets everything": known["best"] == 1.0,
         "the error of reconstructed pictures fell to less than a tenth": image_losses[-1]
         < 0.1 * image_losses[0],
     }

@@ -3,80 +3,173 @@
     python tests/benchmarks/learning.py [--jobs 2] [--tasks CartPole-v1 ...] [--table]
 
 Each run is the command line of the package in a process of its own, on one thread. Reports and curves go to
-``data/results.json``, the table into the README between its two marks. ``--table`` only writes the table anew.
+``data/results.json``, the figure to ``data/learning.png``, the table into the README between its two marks.
+``--table`` only draws figure and table anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-RESULTS, README = ROOT / "data" / "results.json", ROOT / "README.md"
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+RESULTS, FIGURE, README = ROOT / "data" / "results.json", ROOT / "data" / "learning.png", ROOT / "README.md"
 BEGIN, END = "<!-- results: written by make results -->", "<!-- end of results -->"
-PRESET, EPISODES, SEEDS = "cpu", 100, range(5)
-TASKS = {"CartPole-v1": 10_000, "Pendulum-v1": 8_000, "dreamer_helpers/TMaze-v0": 12_000}
-"""Environment steps for each task."""
+PRESET = "cpu"
 
 
-def run(env: str, steps: int, seed: int) -> dict[str, Any]:
-    """Train one agent; returns its report, with the curve of its log in place of the configuration."""
+@dataclass(frozen=True)
+class Task:
+    """One row of tasks: its title, environment steps, seeds, and evaluation episodes ("all": every start)."""
+
+    title: str
+    steps: int
+    seeds: int = 5
+    episodes: int | str = 100
+    unit: float = 1.0  # of the return
+
+
+TASKS = {
+    "CartPole-v1": Task("CartPole-v1", 10_000),
+    "Pendulum-v1": Task("Pendulum-v1", 8_000),
+    "dreamer_helpers/TMaze-v0": Task("T-maze in pixels", 12_000),
+    "dreamer_helpers/Catch-v0": Task("Catch in pixels, all starts", 20_000, episodes="all"),
+    "dreamer_helpers/Orchard-v0": Task("Orchard in pixels", 16_000),
+    "Acrobot-v1": Task("Acrobot-v1", 20_000, seeds=3),
+    "tasks:MiniGridEmpty5x5-v0": Task("MiniGrid-Empty-5x5 in pixels", 15_000, seeds=3),
+    "tasks:CartPoleMilli-v0": Task("CartPole-v1, rewards x 0.001", 10_000, seeds=3, unit=0.001),
+    "tasks:CartPoleKilo-v0": Task("CartPole-v1, rewards x 1000", 10_000, seeds=3, unit=1000.0),
+}
+"""The tasks of the table, by environment. The last four were first run after the preset was frozen."""
+
+
+def run(env: str, seed: int, steps: int | None = None, episodes: int | str | None = None) -> dict[str, Any]:
+    """Train one agent; returns its report, with the curve of its log. Other steps and episodes make a short trial."""
+    task = TASKS[env]
     with tempfile.TemporaryDirectory() as folder:
         report, log = Path(folder) / "report.json", Path(folder) / "log.jsonl"
         command = [
             sys.executable, "-m", "dreamer_helpers.train", "--env", env, "--preset", PRESET, "--seed", str(seed),
-            "--steps", str(steps), "--eval-episodes", str(EPISODES), "--device", "cpu", "--logdir", folder,
-            "--report", str(report),
+            "--steps", str(steps or task.steps), "--eval-episodes", str(episodes or task.episodes), "--device", "cpu",
+            "--logdir", folder, "--report", str(report),
         ]  # fmt: skip
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        paths = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"{env}, seed {seed}: {done.stderr.strip().splitlines()[-1]}")
         result = json.loads(report.read_text())
         rows = [json.loads(line) for line in log.read_text().splitlines()]
-    result["curve"] = [[row["steps"], round(row["return"], 3)] for row in rows if row["return"] == row["return"]]
-    print(f"{env} seed {seed}: {result['eval_mean']:g} greedy, {result['cpu_s']:.0f} CPU s", flush=True)
+    result["curve"] = [[row["steps"], round(row["return"], 6)] for row in rows if row["return"] is not None]
     return result
 
 
 def run_all(tasks: list[str], jobs: int) -> dict[str, Any]:
     """All seeds of the named tasks, so many at a time; earlier results of other tasks are kept."""
-    wanted = [(env, TASKS[env], seed) for env in tasks for seed in SEEDS]
+    wanted = [(env, seed) for env in tasks for seed in range(TASKS[env].seeds)]
+
+    def one(job: tuple[str, int]) -> dict[str, Any]:
+        result = run(*job)
+        print(f"{job[0]} seed {job[1]}: {result['eval_mean']:g} greedy, {result['cpu_s']:.0f} CPU s", flush=True)
+        return result
+
     with ThreadPoolExecutor(jobs) as pool:
-        reports = list(pool.map(lambda job: run(*job), wanted))
+        reports = list(pool.map(one, wanted))
     settings = reports[0]["config"]
     old = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"config": settings, "runs": []}
     if old["config"] != settings:
         old["runs"] = []
     kept = [r for r in old["runs"] if r["env"] not in tasks]
     runs = kept + [{k: v for k, v in r.items() if k != "config"} for r in reports]
-    return {"preset": PRESET, "config": settings, "runs": sorted(runs, key=lambda r: (r["env"], r["seed"]))}
+    order = list(TASKS)
+    return {
+        "preset": PRESET,
+        "config": settings,
+        "runs": sorted(runs, key=lambda r: (order.index(r["env"]), r["seed"])),
+    }
+
+
+def of_task(results: dict[str, Any], env: str) -> list[dict[str, Any]]:
+    """The runs of one task, in the order of seeds."""
+    return [r for r in results["runs"] if r["env"] == env]
 
 
 def table(results: dict[str, Any]) -> str:
     """The results as lines of Markdown, the worst seed of each task in bold."""
     lines = [
-        "| task | steps | seed | greedy mean (worst episode) | sampled mean | updates | CPU s |",
+        "| task | steps | greedy mean, by seed | median | worst episode | sampled mean, by seed | CPU s |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for env in TASKS:
-        runs = [r for r in results["runs"] if r["env"] == env]
+    for env, task in TASKS.items():
+        runs = of_task(results, env)
         if not runs:
             continue
-        worst = min(r["eval_mean"] for r in runs)
-        for r in runs:
-            mark = "**" if r["eval_mean"] == worst else ""
-            lines.append(
-                f"| {env} | {r['steps']:,} | {r['seed']} | {mark}{r['eval_mean']:.4g}{mark} ({r['eval_min']:.4g}) "
-                f"| {r['eval_sampled_mean']:.4g} | {r['updates']:,} | {r['cpu_s']:.0f} |"
-            )
-        middle = statistics.median(r["eval_mean"] for r in runs)
-        lines.append(f"| {env} | | median | {middle:.4g} | | | {statistics.median(r['cpu_s'] for r in runs):.0f} |")
+        greedy, sampled = ([r[key] / task.unit for r in runs] for key in ("eval_mean", "eval_sampled_mean"))
+        marked = [f"**{x:.4g}**" if x == min(greedy) else f"{x:.4g}" for x in greedy]
+        seconds = [r["cpu_s"] for r in runs]
+        lines.append(
+            f"| {task.title} | {task.steps:,} | {', '.join(marked)} | {statistics.median(greedy):.4g} "
+            f"| {min(r['eval_min'] for r in runs) / task.unit:.4g} | {', '.join(f'{x:.4g}' for x in sampled)} "
+            f"| {min(seconds):.0f} to {max(seconds):.0f} |"
+        )
     return "\n".join(lines)
+
+
+def figure(results: dict[str, Any]) -> None:
+    """Draw every task's curves: each seed, their mean, and the 95 % interval of the mean."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    tasks = [env for env in TASKS if of_task(results, env)]
+    rows = -(-len(tasks) // 3)
+    drawing, axes = plt.subplots(rows, 3, figsize=(11, 2.7 * rows), squeeze=False, layout="constrained")
+    for axis in axes.flat[len(tasks) :]:
+        axis.set_visible(False)
+    for axis, env in zip(axes.flat, tasks, strict=False):
+        task, runs = TASKS[env], of_task(results, env)
+        curves = [np.array(r["curve"]).T for r in runs]
+        grid = np.linspace(max(c[0][0] for c in curves), min(c[0][-1] for c in curves), 60)
+        values = np.stack([np.interp(grid, c[0], c[1] / task.unit) for c in curves])
+        for row in values:
+            axis.plot(grid, row, color="#0072b2", alpha=0.35, linewidth=0.9)
+        mean, half = values.mean(0), 1.96 * values.std(0, ddof=1) / len(values) ** 0.5
+        axis.fill_between(grid, mean - half, mean + half, color="#e69f00", alpha=0.3, linewidth=0)
+        axis.plot(grid, mean, color="#d55e00", linewidth=2)
+        for level, name in REFERENCES.get(env, ()):
+            axis.axhline(level, color="#888888", linewidth=0.8, linestyle="--")
+            axis.annotate(name, (grid[0], level), fontsize=7, color="#555555", va="bottom")
+        axis.set_title(f"{task.title} ({len(runs)} seeds)", fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("environment steps", fontsize=8)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("return", fontsize=8)
+    drawing.savefig(FIGURE, dpi=110, metadata={"Software": None})
+
+
+REFERENCES: dict[str, tuple[tuple[float, str], ...]] = {
+    "CartPole-v1": ((500, "best"),),
+    "dreamer_helpers/TMaze-v0": ((1, "best"), (0.5, "without memory")),
+    "dreamer_helpers/Catch-v0": ((1, "best"), (0.125, "random")),
+    "dreamer_helpers/Orchard-v0": ((3, "best"), (0.83, "random")),
+}
+"""Levels drawn into the figure; those of the course's worlds are computed by ``dreamer_helpers.bounds``."""
 
 
 def with_table(readme: str, results: dict[str, Any]) -> str:
@@ -92,13 +185,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--table", action="store_true", help="write the table from data/results.json, train nothing")
+    parser.add_argument("--table", action="store_true", help="draw figure and table from data/results.json only")
     options = parser.parse_args()
     if not options.table:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(run_all(options.tasks, options.jobs), indent=1) + "\n")
-    README.write_text(with_table(README.read_text(), json.loads(RESULTS.read_text())))
-    print(table(json.loads(RESULTS.read_text())))
+    results = json.loads(RESULTS.read_text())
+    figure(results)
+    README.write_text(with_table(README.read_text(), results))
+    print(table(results))
 
 
 if __name__ == "__main__":
