@@ -23,6 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from dreamer_helpers import checkpoint, dreams, envs
+from dreamer_helpers.checkpoint import AGENT_FILE, TRAINING_FILE
+from dreamer_helpers.train import DreamerV3
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 RESULTS, FIGURE, README = ROOT / "data" / "results.json", ROOT / "data" / "learning.png", ROOT / "README.md"
@@ -39,14 +43,15 @@ class Task:
     seeds: int = 5
     episodes: int | str = 100
     unit: float = 1.0  # of the return
+    dreams: bool = False  # whether its dreams are measured
 
 
 TASKS = {
     "CartPole-v1": Task("CartPole-v1", 10_000),
     "Pendulum-v1": Task("Pendulum-v1", 8_000),
-    "dreamer_helpers/TMaze-v0": Task("T-maze in pixels", 12_000),
+    "dreamer_helpers/TMaze-v0": Task("T-maze in pixels", 12_000, dreams=True),
     "dreamer_helpers/Catch-v0": Task("Catch in pixels, all starts", 20_000, episodes="all"),
-    "dreamer_helpers/Orchard-v0": Task("Orchard in pixels", 16_000),
+    "dreamer_helpers/Orchard-v0": Task("Orchard in pixels", 15_000, dreams=True),
     "Acrobot-v1": Task("Acrobot-v1", 20_000, seeds=3),
     "tasks:MiniGridEmpty5x5-v0": Task("MiniGrid-Empty-5x5 in pixels", 15_000, seeds=3),
     "tasks:CartPoleMilli-v0": Task("CartPole-v1, rewards x 0.001", 10_000, seeds=3, unit=0.001),
@@ -73,8 +78,58 @@ def run(env: str, seed: int, steps: int | None = None, episodes: int | str | Non
             raise RuntimeError(f"{env}, seed {seed}: {done.stderr.strip().splitlines()[-1]}")
         result = json.loads(report.read_text())
         rows = [json.loads(line) for line in log.read_text().splitlines()]
+        if task.dreams:
+            result["dreams"] = dream_quality(Path(folder), env)
     result["curve"] = [[row["steps"], round(row["return"], 6)] for row in rows if row["return"] is not None]
     return result
+
+
+def dream_quality(folder: Path, env: str, episodes: int = 100, context: int = 5, horizon: int = 15) -> dict[str, float]:
+    """How right dreams are in layouts that the training in ``folder`` never began with, under random actions.
+
+    After ``context`` frames the model dreams up to ``horizon`` frames of the same episode from the actions alone.
+    ``error`` is the mean squared error of its pixels, ``copy`` that of repeating the last frame seen, ``exact`` the
+    share of frames in which no pixel is off by more than a quarter.
+    """
+    agent = DreamerV3.from_checkpoint(folder / AGENT_FILE)
+    replay = checkpoint.load_training(folder / TRAINING_FILE)["replay"]["data"]
+    trained = {image.tobytes() for image in replay["image"][replay["is_first"]]}
+    errors, copies, exact, number = [], [], [], 0
+    while len(errors) < episodes:
+        number += 1
+        episode = random_episode(env, agent.actions.dim, 2_000_000 + number, context + horizon)
+        known = episode.obs["image"][0].tobytes() in trained and env not in FEW_LAYOUTS
+        if known or len(episode) <= context:
+            continue
+        loop = dreams.open_loop(agent, episode, context, seed=number)
+        real = loop.real / 255.0
+        distance = np.abs(loop.dreamed - real)[context:]
+        errors.append(np.square(distance).mean())
+        copies.append(np.square(real[context - 1] - real[context:]).mean())
+        exact += (distance.max((1, 2, 3)) < 0.25).tolist()
+    return {
+        "error": float(np.mean(errors)), "copy": float(np.mean(copies)), "exact": float(np.mean(exact)),
+        "frames": len(exact),
+    }  # fmt: skip
+
+
+FEW_LAYOUTS = ("dreamer_helpers/TMaze-v0",)  # has two, and both are trained on
+
+
+def random_episode(env: str, actions: int, seed: int, steps: int) -> dreams.Episode:
+    """The first steps of an episode of random actions."""
+    vector, rng = envs.VectorEnv(env, 1, seed), np.random.default_rng(seed)
+    record, rows = vector.reset(), []
+    while True:
+        action = np.eye(actions, dtype=np.float32)[rng.integers(actions, size=1)]
+        rows.append({key: value[0] for key, value in {**record, "action": action}.items()})
+        if len(rows) == steps or record["is_last"][0]:
+            break
+        record = vector.step(action)
+    arrays = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    return dreams.Episode(
+        {"image": arrays["image"]}, *(arrays[key] for key in ("action", "reward", "is_first", "is_terminal"))
+    )
 
 
 def run_all(tasks: list[str], jobs: int) -> dict[str, Any]:
@@ -128,6 +183,23 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def dream_table(results: dict[str, Any]) -> str:
+    """How right the dreams are, as lines of Markdown, the worst seed in bold."""
+    lines = [
+        "| dreams of | error, share of copying the last frame, by seed | exact frames, by seed | frames |",
+        "| --- | --- | --- | --- |",
+    ]
+    for env, task in TASKS.items():
+        runs = [r["dreams"] for r in of_task(results, env) if task.dreams]
+        if not runs:
+            continue
+        ratios, exact = [d["error"] / d["copy"] for d in runs], [d["exact"] for d in runs]
+        shares = ", ".join(f"**{x:.1%}**" if x == max(ratios) else f"{x:.1%}" for x in ratios)
+        hits = ", ".join(f"**{x:.1%}**" if x == min(exact) else f"{x:.1%}" for x in exact)
+        lines.append(f"| {task.title} | {shares} | {hits} | {sum(d['frames'] for d in runs):,} |")
+    return "\n".join(lines)
+
+
 def figure(results: dict[str, Any]) -> None:
     """Draw every task's curves: each seed, their mean, and the 95 % interval of the mean."""
     import matplotlib
@@ -177,7 +249,7 @@ def with_table(readme: str, results: dict[str, Any]) -> str:
     if BEGIN not in readme or END not in readme:
         raise ValueError(f"the README lacks the line {BEGIN} or {END}")
     before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n{table(results)}\n{END}{rest.split(END)[1]}"
+    return f"{before}{BEGIN}\n{table(results)}\n\n{dream_table(results)}\n{END}{rest.split(END)[1]}"
 
 
 def main() -> None:
@@ -193,7 +265,7 @@ def main() -> None:
     results = json.loads(RESULTS.read_text())
     figure(results)
     README.write_text(with_table(README.read_text(), results))
-    print(table(results))
+    print(table(results), dream_table(results), sep="\n\n")
 
 
 if __name__ == "__main__":
