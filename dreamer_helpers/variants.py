@@ -84,7 +84,7 @@ class DenseGRU(nn.Module):
         x = self.inputs(torch.cat([stoch, action], -1))
         reset, candidate, update = self.norm(self.gates(torch.cat([deter, x], -1))).chunk(3, -1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        return torch.lerp(deter, candidate, torch.sigmoid(update - 1))
+        return torch.lerp(deter, candidate.float(), torch.sigmoid(update - 1).float())
 
 
 class SymlogTwoHotHead(TwoHotHead):

@@ -107,10 +107,12 @@ def test_wrong_settings_are_one_line(call: Any, words: str) -> None:
         call()
 
 
-def test_a_step_in_bfloat16_keeps_parameters_states_and_losses_in_float32() -> None:
+@pytest.mark.parametrize("name", ["default", "card", "v2023"])
+def test_a_step_in_bfloat16_keeps_parameters_states_and_losses_in_float32(name: str) -> None:
     torch.manual_seed(0)
-    agent = DreamerV3(TINY, spaces.Dict({"image": PIXELS, "vector": VECTOR}), TWO, precision="bfloat16")
-    full = DreamerV3(TINY, spaces.Dict({"image": PIXELS, "vector": VECTOR}), TWO, precision="float32")
+    settings = dataclasses.replace(TINY, variants=preset(name).variants)
+    agent = DreamerV3(settings, spaces.Dict({"image": PIXELS, "vector": VECTOR}), TWO, precision="bfloat16")
+    full = DreamerV3(settings, spaces.Dict({"image": PIXELS, "vector": VECTOR}), TWO, precision="float32")
     full.load_state_dict(agent.state_dict())
     batch, losses = make_batch(agent.config, agent.observation_space, TWO), []
     for each in (agent, full):

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamer_helpers import checkpoint, dreams, envs
+from dreamer_helpers import checkpoint, dreams, envs, plots
 from dreamer_helpers.checkpoint import AGENT_FILE, TRAINING_FILE
 from dreamer_helpers.train import DreamerV3
 
@@ -200,39 +200,28 @@ def dream_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def figure(results: dict[str, Any]) -> None:
-    """Draw every task's curves: each seed, their mean, and the 95 % interval of the mean."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+def figure(results: dict[str, Any]) -> bytes:
+    """Every task's curves as a PNG: each seed, their mean, and the 95 % interval of the mean."""
     tasks = [env for env in TASKS if of_task(results, env)]
     rows = -(-len(tasks) // 3)
-    drawing, axes = plt.subplots(rows, 3, figsize=(11, 2.7 * rows), squeeze=False, layout="constrained")
-    for axis in axes.flat[len(tasks) :]:
-        axis.set_visible(False)
-    for axis, env in zip(axes.flat, tasks, strict=False):
+    drawing = plots.new_figure(10.5, 2.5 * rows)
+    for number, env in enumerate(tasks):
         task, runs = TASKS[env], of_task(results, env)
+        axes = plots.tidy(drawing.add_subplot(rows, 3, number + 1), f"{task.title}, {len(runs)} seeds")
         curves = [np.array(r["curve"]).T for r in runs]
         grid = np.linspace(max(c[0][0] for c in curves), min(c[0][-1] for c in curves), 60)
         values = np.stack([np.interp(grid, c[0], c[1] / task.unit) for c in curves])
-        for row in values:
-            axis.plot(grid, row, color="#0072b2", alpha=0.35, linewidth=0.9)
         mean, half = values.mean(0), 1.96 * values.std(0, ddof=1) / len(values) ** 0.5
-        axis.fill_between(grid, mean - half, mean + half, color="#e69f00", alpha=0.3, linewidth=0)
-        axis.plot(grid, mean, color="#d55e00", linewidth=2)
+        axes.fill_between(grid, mean - half, mean + half, color=plots.COLOURS[5], alpha=0.35, linewidth=0)
+        axes.plot(grid, values.T, color=plots.COLOURS[0], alpha=0.45, linewidth=0.8)
+        axes.plot(grid, mean, color=plots.COLOURS[1], linewidth=1.8)
         for level, name in REFERENCES.get(env, ()):
-            axis.axhline(level, color="#888888", linewidth=0.8, linestyle="--")
-            axis.annotate(name, (grid[0], level), fontsize=7, color="#555555", va="bottom")
-        axis.set_title(f"{task.title} ({len(runs)} seeds)", fontsize=9)
-        axis.tick_params(labelsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-    for axis in axes[-1]:
-        axis.set_xlabel("environment steps", fontsize=8)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("return", fontsize=8)
-    drawing.savefig(FIGURE, dpi=110, metadata={"Software": None})
+            axes.axhline(level, color="0.5", linewidth=0.8, linestyle="--")
+            axes.annotate(name, (task.steps, level), fontsize=7, color="0.3", va="bottom", ha="right")
+        axes.set_xlim(0, task.steps)
+        if number >= len(tasks) - 3:
+            axes.set_xlabel("environment step", fontsize=9)
+    return plots.render(drawing)
 
 
 REFERENCES: dict[str, tuple[tuple[float, str], ...]] = {
@@ -263,7 +252,7 @@ def main() -> None:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(run_all(options.tasks, options.jobs), indent=1) + "\n")
     results = json.loads(RESULTS.read_text())
-    figure(results)
+    FIGURE.write_bytes(figure(results))
     README.write_text(with_table(README.read_text(), results))
     print(table(results), dream_table(results), sep="\n\n")
 
