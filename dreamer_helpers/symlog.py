@@ -37,6 +37,11 @@ def symexp(x: Tensor) -> Tensor:
     return torch.sign(x) * torch.expm1(torch.abs(x))
 
 
+def symlog_slope(x: Tensor) -> Tensor:
+    """Derivative of :func:`symlog`, ``1 / (1 + |x|)``, elementwise: how much a change of x still counts at x."""
+    return 1 / (1 + torch.abs(x))
+
+
 def symexp_bins(n: int = 255, limit: float = 20.0) -> Tensor:
     """The n bins of the two-hot distribution, ``symexp(linspace(-limit, limit, n))``: shape (n,), rising.
 
@@ -110,7 +115,7 @@ def visualize_symlog(limit: float = 1000.0) -> Figure:
     close.plot(near, symexp(near), color="#D55E00", label="symexp(x)")
     close.set(title="near 0: the identity", xlabel="x", ylim=(-3, 3))
     close.legend()
-    slope.plot(x, 1 / (1 + x.abs()), color="#009E73")
+    slope.plot(x, symlog_slope(x), color="#009E73")
     slope.set(title="slope: 1 / (1 + |x|)", xlabel="x", yscale="log")
     return fig
 
