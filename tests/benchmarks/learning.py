@@ -1,6 +1,6 @@
 """Train the learning table of the README: every task, every seed, one preset.
 
-    python tests/benchmarks/learning.py [--jobs 2] [--tasks CartPole-v1 ...] [--table]
+    python tests/benchmarks/learning.py [--jobs 2] [--tasks CartPole-v1 ...] [--missing] [--table]
 
 Each run is the command line of the package in a process of its own, on one thread. Reports and curves go to
 ``data/results.json``, the figure to ``data/learning.png``, the table into the README between its two marks.
@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ import numpy as np
 
 from dreamer_helpers import checkpoint, dreams, envs, plots
 from dreamer_helpers.checkpoint import AGENT_FILE, TRAINING_FILE
+from dreamer_helpers.config import preset
 from dreamer_helpers.train import DreamerV3
 
 HERE = Path(__file__).resolve().parent
@@ -50,8 +52,8 @@ TASKS = {
     "CartPole-v1": Task("CartPole-v1", 10_000),
     "Pendulum-v1": Task("Pendulum-v1", 8_000),
     "dreamer_helpers/TMaze-v0": Task("T-maze in pixels", 12_000, dreams=True),
-    "dreamer_helpers/Catch-v0": Task("Catch in pixels, all starts", 20_000, episodes="all"),
-    "dreamer_helpers/Orchard-v0": Task("Orchard in pixels", 15_000, dreams=True),
+    "dreamer_helpers/Catch-v0": Task("Catch in pixels, all starts", 15_000, episodes="all"),
+    "dreamer_helpers/Orchard-v0": Task("Orchard in pixels", 14_000, dreams=True),
     "Acrobot-v1": Task("Acrobot-v1", 20_000, seeds=3),
     "tasks:MiniGridEmpty5x5-v0": Task("MiniGrid-Empty-5x5 in pixels", 15_000, seeds=3),
     "tasks:CartPoleMilli-v0": Task("CartPole-v1, rewards x 0.001", 10_000, seeds=3, unit=0.001),
@@ -132,29 +134,41 @@ def random_episode(env: str, actions: int, seed: int, steps: int) -> dreams.Epis
     )
 
 
-def run_all(tasks: list[str], jobs: int) -> dict[str, Any]:
-    """All seeds of the named tasks, so many at a time; earlier results of other tasks are kept."""
-    wanted = [(env, seed) for env in tasks for seed in range(TASKS[env].seeds)]
+def run_all(tasks: list[str], jobs: int, missing: bool) -> None:
+    """All seeds of the named tasks, so many at a time; every result is written as soon as it is there.
 
-    def one(job: tuple[str, int]) -> dict[str, Any]:
+    Results of other tasks are kept, and with ``missing`` all of today's settings and steps.
+    """
+    results = load()
+    done = {(r["env"], r["seed"]) for r in results["runs"] if within_budget(r)} if missing else set()
+    wanted = [(env, seed) for env in tasks for seed in range(TASKS[env].seeds) if (env, seed) not in done]
+    results["runs"] = [r for r in results["runs"] if (r["env"], r["seed"]) not in wanted]
+    writing = threading.Lock()
+
+    def one(job: tuple[str, int]) -> None:
         result = run(*job)
+        with writing:
+            results["runs"].append({key: value for key, value in result.items() if key != "config"})
+            results["runs"].sort(key=lambda r: (list(TASKS).index(r["env"]), r["seed"]))
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         print(f"{job[0]} seed {job[1]}: {result['eval_mean']:g} greedy, {result['cpu_s']:.0f} CPU s", flush=True)
-        return result
 
     with ThreadPoolExecutor(jobs) as pool:
-        reports = list(pool.map(one, wanted))
-    settings = reports[0]["config"]
-    old = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"config": settings, "runs": []}
-    if old["config"] != settings:
-        old["runs"] = []
-    kept = [r for r in old["runs"] if r["env"] not in tasks]
-    runs = kept + [{k: v for k, v in r.items() if k != "config"} for r in reports]
-    order = list(TASKS)
-    return {
-        "preset": PRESET,
-        "config": settings,
-        "runs": sorted(runs, key=lambda r: (order.index(r["env"]), r["seed"])),
-    }
+        list(pool.map(one, wanted))
+
+
+def load() -> dict[str, Any]:
+    """The results so far: nothing, if they belong to other settings."""
+    settings = json.loads(json.dumps(preset(PRESET).to_dict()))
+    if RESULTS.exists() and (old := json.loads(RESULTS.read_text()))["config"] == settings:
+        return {**old, "runs": [r for r in old["runs"] if r["env"] in TASKS]}
+    return {"preset": PRESET, "config": settings, "runs": []}
+
+
+def within_budget(run: dict[str, Any]) -> bool:
+    """Whether a run made as many steps as its task has today."""
+    steps = TASKS[run["env"]].steps
+    return steps - preset(PRESET).num_envs < run["steps"] <= steps
 
 
 def of_task(results: dict[str, Any], env: str) -> list[dict[str, Any]]:
@@ -246,11 +260,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--missing", action="store_true", help="train only what is not in data/results.json yet")
     parser.add_argument("--table", action="store_true", help="draw figure and table from data/results.json only")
     options = parser.parse_args()
     if not options.table:
         RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(run_all(options.tasks, options.jobs), indent=1) + "\n")
+        run_all(options.tasks, options.jobs, options.missing)
     results = json.loads(RESULTS.read_text())
     FIGURE.write_bytes(figure(results))
     README.write_text(with_table(README.read_text(), results))

@@ -1,0 +1,87 @@
+"""Sliders that redraw a figure: the figure lives on, only its lines change, so that it answers at once."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import ipywidgets as widgets
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from dreamer_helpers import plots
+from dreamer_helpers.errors import UserError, did_you_mean
+from dreamer_helpers.widgets.base import Described
+
+PAUSE = 0.01  # seconds to wait for the next move before drawing: a burst of moves is drawn once
+
+
+class Explorer(Described):
+    """A figure and its controls. A subclass draws once in :meth:`prepare` and moves lines in :meth:`update`.
+
+    ``controls`` maps names to ipywidgets with a ``value``. :meth:`update` returns a sentence that says what is to be
+    seen; it stands under the figure and is the text for screen readers. ``set(name=value)`` moves controls from code.
+    """
+
+    def __init__(self, controls: Mapping[str, Any], width: float = 8.5, height: float = 2.8):
+        self.controls = dict(controls)
+        self.figure = plots.new_figure(width, height)
+        FigureCanvasAgg(self.figure)
+        self.prepare()
+        self.figure.canvas.draw()
+        self.figure.set_layout_engine("none")  # the layout stays as it is: to find it again costs half of a redraw
+        pixels = f"{int(width * self.figure.dpi)}px"
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(width=pixels, max_width="100%"))
+        self.words = widgets.HTML()
+        self._waiting = False
+        self.drawn = 0  # how often, for tests
+        self.draw()
+        for control in self.controls.values():
+            control.observe(self._moved, "value")
+        super().__init__([*self.controls.values(), self.picture, self.words])
+
+    def prepare(self) -> None:
+        """Draw everything once into ``self.figure``."""
+        raise NotImplementedError
+
+    def update(self, **values: Any) -> str:
+        """Move what depends on the controls; returns what is to be seen, in words."""
+        raise NotImplementedError
+
+    def set(self, **values: Any) -> Explorer:
+        """Move controls and draw. Raises UserError for a control that is not there or a value it cannot take."""
+        for name, value in values.items():
+            if name not in self.controls:
+                raise UserError(f"no control {name!r}{did_you_mean(name, self.controls)}")
+            try:
+                self.controls[name].value = value
+            except Exception as error:
+                raise UserError(f"{name} cannot be {value!r}: {error}") from None
+            if self.controls[name].value != value:
+                raise UserError(f"{name} cannot be {value!r}; it was moved to {self.controls[name].value!r}")
+        self.draw()
+        return self
+
+    def draw(self) -> None:
+        """Bring figure and words up to date with the controls."""
+        self._waiting = False
+        self.alt = self.update(**{name: control.value for name, control in self.controls.items()})
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", facecolor="white", pil_kwargs={"compress_level": 1})
+        self.picture.value = buffer.getvalue()
+        self.words.value = f'<div role="status">{self.alt}</div>'
+        self.drawn += 1
+
+    def still(self) -> bytes:
+        """The figure as it is now."""
+        return plots.render(self.figure)
+
+    def _moved(self, _: object) -> None:
+        if self._waiting:
+            return
+        try:
+            asyncio.get_running_loop().call_later(PAUSE, self.draw)
+            self._waiting = True
+        except RuntimeError:  # no loop: a plain program, or an older kernel
+            self.draw()
