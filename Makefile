@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab fresh test check notebooks bench results format clean
+.PHONY: help setup lab fresh test check notebooks answers bench results format clean
 
 help:             ## this list
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -40,6 +40,9 @@ check: setup      ## the quick tests
 
 notebooks: setup  ## build the committed notebooks from their sources; LESSON=09 builds one
 	$(BIN)/python tools/build_notebooks.py $(LESSON)
+
+answers: setup    ## write the teacher's set to answers/: every exercise solved
+	$(BIN)/python tools/build_notebooks.py --answers
 
 bench: setup      ## time one gradient step of the standard configurations
 	$(BIN)/python tests/benchmarks/step.py --all

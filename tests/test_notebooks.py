@@ -20,14 +20,14 @@ SOURCES = sorted((ROOT / "notebooks" / "source").glob("*.py"))
 COMPARED = nbformat.NotebookNode(tags=["nbval-check-output"])
 
 
-def rerun(notebook: Path) -> subprocess.CompletedProcess[str]:
+def rerun(notebook: Path, exercises: str = "") -> subprocess.CompletedProcess[str]:
     """Re-execute a notebook with the small budget; cells tagged ``nbval-check-output`` are compared."""
     command = [
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-cell-timeout=300",
         f"--nbval-sanitize-with={ROOT / 'tests' / 'nbval_sanitize.cfg'}", "--nbval-current-env",
         f"--rootdir={notebook.parent}", "-c", os.devnull, str(notebook),
     ]  # fmt: skip
-    env = {**os.environ, "COURSE_BUDGET": "ci"}
+    env = {**os.environ, "COURSE_BUDGET": "ci", "COURSE_EXERCISES": exercises}
     return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
 
 
@@ -53,6 +53,31 @@ def test_notebook_makes_claims(source: Path) -> None:
 def test_notebook_runs_again(source: Path) -> None:
     result = rerun(ROOT / "notebooks" / f"{source.stem}.ipynb")
     assert result.returncode == 0, result.stdout[-5000:]
+
+
+WITH_EXERCISES = [source for source in SOURCES if "\n@exercise(" in source.read_text()]
+
+
+def test_some_lessons_have_exercises() -> None:
+    assert [source.stem for source in WITH_EXERCISES] == ["01_symlog"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", WITH_EXERCISES, ids=lambda path: path.stem)
+def test_notebook_runs_with_the_references_written_into_the_stubs(source: Path, tmp_path: Path) -> None:
+    """Every attempt must pass, and what is compared must come out as with the stubs."""
+    stored = nbformat.read(ROOT / "notebooks" / f"{source.stem}.ipynb", as_version=4)
+    nb = build_notebooks.answered(stored)
+    for cell, old in zip(nb.cells, stored.cells, strict=True):
+        if "nbval-check-output" in cell.metadata.get("tags", []):
+            cell.outputs, cell.execution_count = old.outputs, old.execution_count
+    target = tmp_path / f"{source.stem}.ipynb"
+    nbformat.write(nb, target)
+    result = rerun(target, "strict")
+    assert result.returncode == 0, result.stdout[-5000:]
+    unanswered = tmp_path / "stubs.ipynb"
+    nbformat.write(stored, unanswered)
+    assert "not attempted yet" in rerun(unanswered, "strict").stdout  # strict bites
 
 
 def small_notebook(folder: Path, text: str, stored: str | None) -> Path:

@@ -1,13 +1,16 @@
 """Build the committed notebooks from their sources, and check that they fit together.
 
-    python tools/build_notebooks.py [LESSON]         python tools/build_notebooks.py --check
+    python tools/build_notebooks.py [LESSON]         python tools/build_notebooks.py --check | --answers
 
 A source is a Python file in jupytext's percent format, ``notebooks/source/NN_name.py``. Building means: convert,
-execute from top to bottom, strip what changes from run to run, write ``notebooks/NN_name.ipynb``.
+execute from top to bottom, strip what changes from run to run, write ``notebooks/NN_name.ipynb``. ``--answers``
+writes the teacher's set to ``answers/``: the same notebooks, not run, with the reference in place of every stub.
 """
 
 from __future__ import annotations
 
+import copy
+import re
 import sys
 from pathlib import Path
 
@@ -16,8 +19,10 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from dreamer_helpers.course.exercises import find, reference_source
+
 ROOT = Path(__file__).resolve().parent.parent
-LESSONS = ROOT / "notebooks"
+LESSONS, ANSWERS = ROOT / "notebooks", ROOT / "answers"
 MAX_BYTES = 1_000_000
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -51,6 +56,19 @@ def strip(nb: NotebookNode) -> NotebookNode:
             output.get("metadata", {}).clear()
             if output.output_type == "stream" and output.name == "stderr":
                 output.text = "".join(line for line in output.text.splitlines(True) if "\r" not in line)
+    return nb
+
+
+def answered(nb: NotebookNode) -> NotebookNode:
+    """A copy of a notebook in which every exercise holds its reference."""
+    nb = copy.deepcopy(nb)
+    for cell in nb.cells:
+        if cell.cell_type == "code" and (found := re.search(r'^@exercise\("(\w+)"\)$', cell.source, re.MULTILINE)):
+            *imports, body = reference_source(find(found[1])).split("\n\n\n", 1)
+            lines = ["from __future__ import annotations", *imports, "", "", found[0], body]
+            cell.source = "\n".join(lines).rstrip()
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
     return nb
 
 
@@ -94,6 +112,12 @@ def main(arguments: list[str]) -> int:
         found = [fault for source in sources for fault in faults(LESSONS / f"{source.stem}.ipynb", source)]
         print("\n".join(found) or f"{len(sources)} notebooks fit their sources")
         return bool(found)
+    if arguments == ["--answers"]:
+        ANSWERS.mkdir(exist_ok=True)
+        for source in sources:
+            nbformat.write(answered(convert(source)), ANSWERS / f"{source.stem}.ipynb")
+        print(f"{len(sources)} notebooks with answers are in {ANSWERS.relative_to(ROOT)}")
+        return 0
     chosen = [s for s in sources if not arguments or s.stem.startswith(arguments[0])]
     if not chosen:
         print(f"error: no source begins with {arguments[0]!r}", file=sys.stderr)
