@@ -3,6 +3,15 @@
 from dreamer_helpers.widgets.dashboard import TrainingDashboard
 from dreamer_helpers.widgets.explorer import Explorer
 from dreamer_helpers.widgets.lesson_01 import RewardHistogram, SymlogExplorer
+from dreamer_helpers.widgets.lesson_02 import LotteryExplorer, TwoHotExplorer
 from dreamer_helpers.widgets.player import Scrubber
 
-__all__ = ["Explorer", "RewardHistogram", "Scrubber", "SymlogExplorer", "TrainingDashboard"]
+__all__ = [
+    "Explorer",
+    "LotteryExplorer",
+    "RewardHistogram",
+    "Scrubber",
+    "SymlogExplorer",
+    "TrainingDashboard",
+    "TwoHotExplorer",
+]

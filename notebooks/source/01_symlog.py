@@ -33,7 +33,7 @@ from torch import nn
 
 from dreamer_helpers import plots
 from dreamer_helpers.course import claims
-from dreamer_helpers.course.exercises import exercise, scoreboard, show_solution
+from dreamer_helpers.course.exercises import exercise, hint, reset, scoreboard, show_solution
 from dreamer_helpers.widgets import RewardHistogram, SymlogExplorer
 
 # %% [markdown]
