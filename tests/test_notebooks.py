@@ -59,7 +59,7 @@ WITH_EXERCISES = [source for source in SOURCES if "\n@exercise(" in source.read_
 
 
 def test_some_lessons_have_exercises() -> None:
-    assert [source.stem for source in WITH_EXERCISES] == ["01_symlog"]
+    assert [source.stem for source in WITH_EXERCISES] == ["01_symlog", "02_two_hot"]
 
 
 @pytest.mark.slow
@@ -75,9 +75,13 @@ def test_notebook_runs_with_the_references_written_into_the_stubs(source: Path, 
     nbformat.write(nb, target)
     result = rerun(target, "strict")
     assert result.returncode == 0, result.stdout[-5000:]
-    unanswered = tmp_path / "stubs.ipynb"
-    nbformat.write(stored, unanswered)
-    assert "not attempted yet" in rerun(unanswered, "strict").stdout  # strict bites
+
+
+@pytest.mark.slow
+def test_strict_refuses_stubs() -> None:
+    result = rerun(ROOT / "notebooks" / "01_symlog.ipynb", "strict")
+    assert result.returncode == 1
+    assert "not attempted yet" in result.stdout
 
 
 def small_notebook(folder: Path, text: str, stored: str | None) -> Path:

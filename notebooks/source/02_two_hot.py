@@ -407,7 +407,7 @@ for kind, shares in learned.items():
 #
 # * **1000**: squared error and today's two-hot say what the chance is worth. Both ways through symlog say a twelfth of
 #   it: they average in the wrong space.
-# * **1**: the squared error has drowned in the large game, and says anything, even losses. The symlog ways are near.
+# * **1**: the squared error has drowned in the large game, and says far too little. The symlog ways are near.
 #   Today's two-hot is about a third too high. Why?
 # * **0.001**: nobody gets it. Next to games that pay a million times as much it is noise.
 #
@@ -418,16 +418,17 @@ inputs, game, _, worth = batch_of_purses(4000)
 p = (
     torch.softmax(nets["two-hot"][0](inputs[game == 1]), -1).detach().mean(0)
 )  # (255,) for the game that pays 1
-for low, high in ((0.0, 1.2), (1.2, 10.0), (10.0, 1e9)):
-    these = (bins >= low) & (bins < high)
-    print(
-        f"bins from {low:4} to {high:12}:   probability {p[these].sum():.5f}   "
-        f"adds {(p * bins)[these].sum():.4f} to the mean"
-    )
+for name, these in {
+    "below -1.2": bins < -1.2,
+    "-1.2 to 1.2": bins.abs() <= 1.2,
+    "above 1.2": bins > 1.2,
+}.items():
+    part = (p * bins)[these].sum()
+    print(f"bins {name:<12}   probability {p[these].sum():.1e}   adds {part:8.4f} to the mean")
 print("worth", round(worth[game == 1].mean().item(), 4))
 
 # %% [markdown]
-# Next to nothing, in probability; but far bins count by their size. So today's two-hot is the only one of the four
+# Next to nothing, in probability; but far bins count by their size, on either side of 0. So today's two-hot is the only one of the four
 # that learns both larger games at once, chance included, and stray probability is its price. It fades as training goes
 # on, and a world with one kind of reward has little of it.
 
