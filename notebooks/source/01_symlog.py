@@ -157,7 +157,9 @@ print("sign", sign, "  size", size, "  symlog", round(sign * np.log(1 + size), 2
 
 # %%
 @exercise("symlog")
-def symlog(x): ...
+def symlog(x):
+    # x (...) -> (...)
+    ...
 
 
 # %%
@@ -227,7 +229,9 @@ for guess, truth in ((0.0, 1.0), (998.0, 999.0), (500.0, 999.0)):
 
 # %%
 @exercise("symlog_slope")
-def symlog_slope(x): ...
+def symlog_slope(x):
+    # x (...) -> (...)
+    ...
 
 
 # %%
@@ -258,7 +262,9 @@ print("autograd", [round(v, 4) for v in by_autograd.tolist()])
 
 # %%
 @exercise("symexp")
-def symexp(x): ...
+def symexp(x):
+    # x (...) -> (...)
+    ...
 
 
 # %%

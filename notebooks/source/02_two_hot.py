@@ -95,7 +95,9 @@ print("middle of linspace", long[127].item(), "   mirror image:", torch.equal(lo
 
 # %%
 @exercise("symexp_bins")
-def symexp_bins(n=255, limit=20.0): ...
+def symexp_bins(n=255, limit=20.0):
+    # -> (n,)
+    ...
 
 
 # %%
@@ -158,7 +160,9 @@ print(
 
 # %%
 @exercise("two_hot_encoding")
-def two_hot_encoding(x, bins): ...
+def two_hot_encoding(x, bins):
+    # x (...), bins (n,) -> (..., n)
+    ...
 
 
 # %%
@@ -199,7 +203,9 @@ print(explorer.alt)
 
 # %%
 @exercise("two_hot_loss")
-def two_hot_loss(logits, target, bins): ...
+def two_hot_loss(logits, target, bins):
+    # logits (..., n), target (...), bins (n,) -> (...)
+    ...
 
 
 # %%
@@ -248,7 +254,9 @@ print("flat logits, summed as they come:", (flat * bins).sum().item())
 
 # %%
 @exercise("two_hot_mean")
-def two_hot_mean(logits, bins): ...
+def two_hot_mean(logits, bins):
+    # logits (..., n), bins (n,) -> (...)
+    ...
 
 
 # %%
