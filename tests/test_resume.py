@@ -319,6 +319,7 @@ train.train(
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before the write", "half-way", "before the rename", "after the rename"])
 def test_killed_while_saving(moment: str, tmp_path: Path) -> None:
     """Whatever moment of the third save it is, the last complete checkpoint goes on to what would have been."""
@@ -382,6 +383,7 @@ def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
     assert resumed.steps > steps + 90
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, code: int, tmp_path: Path) -> None:
     process = launch("--env", WORLDS[1], "--logdir", str(tmp_path), "--steps", "1000000", *small())

@@ -264,3 +264,11 @@ def test_the_best_return_of_the_orchard_can_be_played() -> None:
         env.LIMIT = 7
         assert bounds._orchard_value(env, "best") == best
         env.LIMIT = 30
+
+
+@pytest.mark.slow
+def test_the_level_for_pendulum() -> None:
+    """Near what is known of the task, and better than a coarser grid."""
+    fine = bounds.pendulum()
+    assert -145 < fine < -125
+    assert bounds.pendulum(points=61, torques=5) < fine
