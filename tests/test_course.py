@@ -178,6 +178,7 @@ def board(tmp_path: Path) -> Iterator[TrainingDashboard]:
     board.stop()
 
 
+@pytest.mark.slow
 def test_dashboard_trains_and_keeps_the_agent(board: TrainingDashboard, tmp_path: Path) -> None:
     empty = board.picture.value
     progress = board.wait()
@@ -197,6 +198,7 @@ def test_a_training_shorter_than_the_interval_is_shown_too(tmp_path: Path) -> No
     assert board.wait().steps == board.bar.value > 50
 
 
+@pytest.mark.slow
 def test_watching_changes_nothing_that_is_learned(board: TrainingDashboard) -> None:
     plain = train(TINY, MAZE, 400, progress_bar=False).agent
     watched = board.wait().agent

@@ -68,7 +68,7 @@ def random_returns(name: str, episodes: int) -> np.ndarray:
 def test_the_computed_return_of_random_play_agrees_with_played_games(
     name: str, known: Callable[[], dict[str, float]]
 ) -> None:
-    values, returns = known(), random_returns(name, 4000)
+    values, returns = known(), random_returns(name, 1000 if name == IDS[2] else 4000)
     assert values["random"] < values["memoryless"] <= values["best"]
     spread = 0.1 if name == IDS[2] else 0.0  # of the mean over 200 layouts
     assert abs(returns.mean() - values["random"]) < 4 * returns.std() / np.sqrt(len(returns)) + spread
@@ -211,43 +211,45 @@ def orchard(fox: int, *things: tuple[str, int, int]) -> worlds.Orchard:
 
 
 def test_who_stands_under_an_apple_catches_it() -> None:
-    env = orchard(2, ("apple", 3, 3), ("apple", 0, 0), ("burr", 2, 3))
+    env = orchard(2, ("apple", 3, 2), ("apple", 0, 0), ("burr", 2, 2))
     assert env.step(2)[1:4] == (0.0, False, False)
     assert env.step(1)[1:4] == (1.0, False, False)
-    assert env.things == [["apple", 0, 2], ["burr", 2, 5]]
+    assert env.things == [["apple", 0, 2], ["burr", 2, 4]]
     assert env.step(0)[1:4] == (0.0, False, False)  # the burr has landed and begins again
+    assert ["burr", 2, 0] in env.things
 
 
 def test_who_stands_under_a_burr_is_hurt_and_the_burr_stays() -> None:
-    env = orchard(4, ("burr", 4, 4), ("apple", 0, 0))
+    env = orchard(4, ("burr", 4, 3), ("apple", 0, 0))
     before = env.render()
     obs, reward, *_ = env.step(1)
     assert (reward, env.hurt) == (-1.0, True)
     assert (obs != before).any()
-    assert ["burr", 4, 5] in env.things
+    assert ["burr", 4, 4] in env.things
     assert env.step(1)[1] == 0.0
     assert not env.hurt
 
 
 def test_the_last_apple_ends_the_episode_and_time_cuts_it() -> None:
-    assert orchard(0, ("apple", 0, 4), ("burr", 1, 0)).step(1)[1:4] == (1.0, True, False)
-    env = orchard(0, ("apple", 5, 0))
-    ends = [env.step(0)[2:4] for _ in range(30)]
-    assert ends == [(False, False)] * 29 + [(False, True)]
+    assert orchard(0, ("apple", 0, 3), ("burr", 1, 0)).step(1)[1:4] == (1.0, True, False)
+    env = orchard(0, ("apple", 4, 0))
+    ends = [env.step(0)[2:4] for _ in range(25)]
+    assert ends == [(False, False)] * 24 + [(False, True)]
 
 
 def test_layouts_differ() -> None:
     env = worlds.Orchard()
     firsts = {env.reset(seed=seed)[0].tobytes() for seed in range(200)}
-    assert len(firsts) >= 199
-    assert all(row < 5 for _, _, row in env.things)
-    assert len({column for _, column, _ in env.things}) == 5
+    assert len(firsts) >= 195
+    assert [name for name, *_ in env.things] == list(worlds.Orchard.NAMES)
+    assert all(row < 4 for _, _, row in env.things)
+    assert len({column for _, column, _ in env.things}) == 4
 
 
 def test_the_best_return_of_the_orchard_can_be_played() -> None:
     """The value that is computed for a layout is the best of all sequences of actions, by trying them all."""
     env = worlds.Orchard()
-    for seed in range(3):
+    for seed in range(2):
         env.reset(seed=seed)
         env.steps = worlds.Orchard.LIMIT - 7  # seven actions: 2187 sequences
         state, best = env.get_state(), -9.0
@@ -263,7 +265,7 @@ def test_the_best_return_of_the_orchard_can_be_played() -> None:
         env.set_state(state)
         env.LIMIT = 7
         assert bounds._orchard_value(env, "best") == best
-        env.LIMIT = 30
+        env.LIMIT = 25
 
 
 @pytest.mark.slow
