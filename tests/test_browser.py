@@ -1,0 +1,187 @@
+"""The lessons in a real JupyterLab in a real browser: every cell runs, every slider moves its picture.
+
+Needs Chromium (``apt install chromium``, or the variable CHROMIUM with its path). Screenshots go to
+``build/screenshots``. Nothing may be fetched from outside this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import lab  # noqa: E402
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", "--no-first-run"]  # fmt: skip
+SETTINGS = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight are in the page too
+}
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium, or set CHROMIUM to its path"),
+]
+
+RUN = """async () => {
+    const panel = window.jupyterapp.shell.currentWidget;
+    await panel.context.ready;
+    await panel.sessionContext.ready;
+    await panel.sessionContext.session.kernel.info;
+    await window.jupyterapp.commands.execute('notebook:run-all-cells');
+    return panel.content.model.toJSON().cells.flatMap((cell, i) => (cell.outputs || [])
+        .filter(o => o.output_type === 'error' || o.name === 'stderr')
+        .map(o => `cell ${i}: ${o.ename || o.text}: ${o.evalue || ''}`));
+}"""
+MOVE = """async ([number, key]) => {  // one key on a slider: milliseconds until its picture is another one, or -1
+    const handle = document.querySelectorAll('.noUi-handle')[number];
+    const picture = handle.closest('.jp-OutputArea-output').querySelector('img');
+    const before = picture.src, begun = performance.now();
+    handle.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));
+    while (picture.src === before && performance.now() - begun < 5000)
+        await new Promise(resolve => requestAnimationFrame(resolve));
+    if (picture.src === before) return -1;
+    await picture.decode().catch(() => 0);
+    return performance.now() - begun;
+}"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """JupyterLab on learners' copies of all lessons: its address and token."""
+    home, course = tmp_path_factory.mktemp("jupyter"), tmp_path_factory.mktemp("course")
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        lab.copy(notebook, course)
+    lab.link_figures(ROOT / "notebooks", course)
+    for name, values in SETTINGS.items():
+        path = home / "settings" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token, folders = secrets.token_hex(16), ("config", "data", "runtime")
+    env = {f"JUPYTER_{name.upper()}_DIR": str(home / name) for name in folders} | {
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "COURSE_BUDGET": "ci", "COURSE_EXERCISES": "",
+    }  # fmt: skip
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+        f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={course}", "--expose-app-in-browser",
+    ]  # fmt: skip
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(command, env={**os.environ, **env}, stdout=log, stderr=log, cwd=course)
+    address, limit = f"http://127.0.0.1:{port}", time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=2).read()
+            break
+        except OSError:
+            assert process.poll() is None and time.monotonic() < limit, (home / "log").read_text()[-3000:]
+            time.sleep(0.2)
+    yield address, token
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """A page from which nothing leaves this machine."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    local = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
+    context.route(lambda url: not url.startswith(local), lambda route: route.abort())
+    opened = context.new_page()
+    opened.set_default_timeout(180_000)
+    yield opened
+    context.close()
+
+
+def screenshot(page: Any, name: str) -> None:
+    folder = ROOT / "build" / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png")
+
+
+def open_and_run(page: Any, server: tuple[str, str], lesson: str) -> list[str]:
+    """Open a lesson and run all its cells; returns errors and warnings that a learner would see."""
+    address, token = server
+    page.goto(f"{address}/lab/tree/{lesson}.ipynb?token={token}&reset")
+    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext")
+    return page.evaluate(RUN)
+
+
+@pytest.mark.parametrize("lesson", sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")))
+def test_a_lesson_runs_and_its_sliders_answer(lesson: str, page: Any, server: tuple[str, str]) -> None:
+    assert open_and_run(page, server, lesson) == []
+    count = page.evaluate("document.querySelectorAll('.noUi-handle').length")
+    assert count >= 1
+    for number in range(count):
+        page.evaluate("n => document.querySelectorAll('.noUi-handle')[n].scrollIntoView({block: 'center'})", number)
+        page.wait_for_timeout(300)
+        moved = [page.evaluate(MOVE, [number, key]) for key in ("ArrowRight", "ArrowLeft")]
+        assert min(moved) > 0, f"slider {number} of {lesson} does not change its picture"
+        screenshot(page, f"{lesson}_slider_{number}")
+
+
+def test_a_slider_is_quick_and_a_mouse_moves_it(page: Any, server: tuple[str, str]) -> None:
+    """Key to repainted picture, both timed in the page; the bound has room for a busy machine."""
+    assert open_and_run(page, server, "01_symlog") == []
+    times = []
+    for i in range(20):
+        times.append(page.evaluate(MOVE, [0, ("ArrowRight", "ArrowLeft")[i % 2]]))
+        page.wait_for_timeout(100)
+    print(f"key to picture: median {statistics.median(times):.0f} ms, 9 of 10 within {sorted(times)[17]:.0f} ms")
+    assert 0 < statistics.median(times) < 400
+    handle = page.locator(".noUi-handle").first
+    handle.scroll_into_view_if_needed()
+    words = page.locator('.jp-OutputArea-output div[role="status"]', has_text="At x =").first
+    before, box = words.inner_text(), handle.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] - 60, box["y"] + box["height"] / 2, steps=40)
+    page.mouse.up()
+    page.wait_for_timeout(1000)
+    assert words.inner_text() != before
+
+
+def test_an_exercise_is_written_and_passes(page: Any, server: tuple[str, str]) -> None:
+    """What a learner does: fill in the stub, run the cell, read the verdict."""
+    assert open_and_run(page, server, "01_symlog") == []
+    verdict = page.evaluate("""async () => {
+        const panel = window.jupyterapp.shell.currentWidget, cells = panel.content.widgets;
+        const cell = cells.find(c => c.model.sharedModel.getSource().startsWith('@exercise("symlog")'));
+        cell.model.sharedModel.setSource(
+            '@exercise("symlog")\\ndef symlog(x):\\n    return x.sign() * x.abs().log1p()');
+        panel.content.activeCellIndex = cells.indexOf(cell);
+        await window.jupyterapp.commands.execute('notebook:run-cell');
+        return cell.outputArea.node.innerText;
+    }""")
+    assert "exercise symlog: right; yours is used from here on" in verdict
+    screenshot(page, "01_symlog_exercise")
