@@ -32,14 +32,17 @@ VERSION = 2
 TRAINING_FILE, AGENT_FILE = "training.safetensors", "agent.safetensors"
 
 
-def save(path: str | Path, agent: DreamerV3, training: dict[str, Any] | None = None) -> None:
+def save(path: str | Path, agent: DreamerV3, training: dict[str, Any] | None = None, *, optimizer: bool = True) -> None:
     """Write an agent, and with ``training`` the rest of its training, beside the file first, then rename.
 
-    At any moment the file is either the old one or the new one, whole. Raises UserError if it cannot be written;
-    the old one is then still there.
+    Without the optimizer the file is a third as large, and an agent loaded from it learns from a fresh start. At any
+    moment the file is either the old one or the new one, whole. Raises UserError if it cannot be written; the old one
+    is then still there.
     """
     tensors: dict[str, Tensor] = {}
-    content = {"agent": agent.state_dict(), "optimizer": agent.optimizer.state_dict(), "training": training}
+    content = {"agent": agent.state_dict(), "optimizer": None, "training": training}
+    if optimizer:
+        content["optimizer"] = agent.optimizer.state_dict()
     header = {
         "format": AGENT if training is None else TRAINING, "version": VERSION, "config": agent.config.to_dict(),
         "spaces": [space_to_json(space) for space in agent.spaces], "content": _pack(content, tensors),
@@ -78,7 +81,8 @@ def load_into(path: str | Path, agent: DreamerV3) -> None:
     if shapes != {name: value.shape for name, value in content["agent"].items()}:
         raise UserError(f"{path} holds an agent of other parts; make this one with the same parts as that")
     agent.load_state_dict(content["agent"])
-    agent.optimizer.load_state_dict(content["optimizer"])
+    if content["optimizer"] is not None:
+        agent.optimizer.load_state_dict(content["optimizer"])
 
 
 def load_training(path: str | Path) -> dict[str, Any]:

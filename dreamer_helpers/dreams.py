@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -56,15 +56,34 @@ def _own_random_numbers(agent: DreamerV3, seed: int) -> Iterator[None]:
 
 def record_episode(agent: DreamerV3, env: Any, *, seed: int = 0, greedy: bool = True, max_steps: int = 50) -> Episode:
     """Let the agent play one episode, or its first ``max_steps`` steps. ``env`` as for ``train.train``."""
-    vector = VectorEnv(env, 1, seed)
-    record, state, rows = vector.reset(), None, []
+    state = None
+
+    def choose(record: dict[str, np.ndarray]) -> np.ndarray:
+        nonlocal state
+        action, state = agent.act(record, state, greedy=greedy)
+        return action
+
     with _own_random_numbers(agent, seed):
-        while len(rows) < max_steps:
-            action, state = agent.act(record, state, greedy=greedy)
-            rows.append({**record, "action": action})
-            if record["is_last"][0]:
-                break
-            record = vector.step(action)
+        return _record(agent, env, choose, seed, max_steps)
+
+
+def random_episode(agent: DreamerV3, env: Any, *, seed: int = 0, max_steps: int = 50) -> Episode:
+    """The same with uniformly random actions of a discrete space."""
+    rng, actions = np.random.default_rng(seed), np.eye(agent.actions.dim, dtype=np.float32)
+    return _record(agent, env, lambda _: actions[rng.integers(len(actions), size=1)], seed, max_steps)
+
+
+def _record(
+    agent: DreamerV3, env: Any, choose: Callable[[dict[str, np.ndarray]], np.ndarray], seed: int, max_steps: int
+) -> Episode:
+    vector = VectorEnv(env, 1, seed)
+    record, rows = vector.reset(), []
+    while len(rows) < max_steps:
+        action = choose(record)
+        rows.append({**record, "action": action})
+        if record["is_last"][0]:
+            break
+        record = vector.step(action)
     vector.close()
     arrays = {key: np.stack([row[key][0] for row in rows]) for key in rows[0]}
     obs = {key: arrays[key] for key in agent.observation_space}

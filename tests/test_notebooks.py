@@ -59,7 +59,7 @@ WITH_EXERCISES = [source for source in SOURCES if "\n@exercise(" in source.read_
 
 
 def test_some_lessons_have_exercises() -> None:
-    assert [source.stem for source in WITH_EXERCISES] == ["01_symlog", "02_two_hot"]
+    assert [source.stem for source in WITH_EXERCISES] == ["00_start_here", "01_symlog", "02_two_hot"]
 
 
 @pytest.mark.slow

@@ -1,0 +1,123 @@
+"""The dream to play in, and the files that the course ships for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dreamer_helpers.course.data import DATA, MANIFEST, shipped
+from dreamer_helpers.errors import UserError
+from dreamer_helpers.train import DreamerV3
+from dreamer_helpers.widgets import DreamPlayer
+from dreamer_helpers.worlds import Orchard
+from helpers import TINY
+
+ORCHARD = "dreamer_helpers/Orchard-v0"
+BUTTONS = {"left": 0, "stay": 1, "right": 2}
+
+
+def player(**settings: Any) -> DreamPlayer:
+    torch.manual_seed(0)
+    world = Orchard()
+    agent = DreamerV3(TINY, world.observation_space, world.action_space)
+    torch.manual_seed(1)
+    return DreamPlayer(agent, ORCHARD, buttons=BUTTONS, **settings)
+
+
+def test_world_and_dream_get_the_same_moves() -> None:
+    one = player(seed=3)
+    first = one.still()
+    one.play([0, 0, 2, 1])
+    world, dream = one.frames()
+    assert one.steps == 4
+    assert world.shape == dream.shape == (32, 32, 3)
+    assert one.still() != first
+    twin = Orchard()
+    twin.reset(seed=one.vector.envs[0].unwrapped.np_random_seed)
+    for action in [1, 1, 1, 1, 0, 0, 2, 1]:  # four moves of watching: the first of five frames needs none
+        picture = twin.step(action)[0]
+    np.testing.assert_array_equal(world, picture)
+
+
+def test_with_closed_eyes_the_dream_sees_nothing_of_the_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = []
+    for blind in (False, True):
+        one = player(seed=3)
+        if blind:
+            monkeypatch.setattr(Orchard, "_image", lambda self: np.full((32, 32, 3), 255, np.uint8))
+        torch.manual_seed(5)
+        frames.append(one.play([0, 2, 2]).frames())
+    assert (frames[0][0] != frames[1][0]).any()
+    np.testing.assert_array_equal(frames[0][1], frames[1][1])
+
+
+def test_behind_the_end_of_the_world_the_dream_goes_on() -> None:
+    one = player(seed=3).play([1] * 30)
+    assert not one.awake
+    assert "which has ended" in one.alt
+    world = one.frames()[0]
+    one.play([0, 0, 0])
+    np.testing.assert_array_equal(one.frames()[0], world)
+    assert one.steps == 33
+    one.restart(4)
+    assert one.awake
+    assert one.alt.startswith("Step 0 since the eyes closed. Rewards so far: 0 in the world, 0.0 in the dream")
+
+
+def test_keys_buttons_and_code_do_the_same() -> None:
+    by_code, by_key, by_button = (player(seed=3) for _ in range(3))
+    torch.manual_seed(5)
+    by_code.play([2])
+    answers: list[dict] = []
+    listener = type("Widget", (), {"send": lambda self, message: answers.append(message)})()
+    torch.manual_seed(5)
+    for key in ("x", "ArrowRight", None):
+        by_key._pressed(listener, {"key": key})
+    assert len(answers) == 3  # every message is answered, or the page would wait for ever
+    buttons = next(child for child in by_button.children if getattr(child, "children", ()))
+    torch.manual_seed(5)
+    next(button for button in buttons.children if button.description == "right").click()
+    assert by_code.still() == by_key.still() == by_button.still()
+    next(button for button in buttons.children if button.description == "new world").click()
+    assert (by_button.seed, by_button.steps) == (4, 0)
+
+
+def test_without_anywidget_there_are_the_buttons(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_keyboard = len(player().children)
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    assert len(player().children) == with_keyboard - 1
+
+
+# -------------------------------------------------------------------------------------------- shipped files
+
+
+def test_what_is_shipped_is_what_the_manifest_says() -> None:
+    entries = json.loads(MANIFEST.read_text())
+    for name, entry in entries.items():
+        content = shipped(name).read_bytes()
+        assert set(entry) == {"what", "made", "bytes", "sha256", "licence"}
+        assert len(content) == entry["bytes"] < 8e6
+        assert hashlib.sha256(content).hexdigest() == entry["sha256"]
+    other = {"README.md", "manifest.json", "results.json", "learning.png"}
+    assert {path.name for path in DATA.iterdir()} == set(entries) | other
+
+
+def test_a_missing_or_damaged_file_says_how_to_get_it_back(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"manifest.json is missing; get it back with `git checkout data/`"):
+        shipped("orchard_agent.safetensors", tmp_path)
+    shutil.copy(MANIFEST, tmp_path)
+    with pytest.raises(UserError, match=r"orchard_agent.safetensors is missing; .*make_data.py"):
+        shipped("orchard_agent.safetensors", tmp_path)
+    (tmp_path / "orchard_agent.safetensors").write_bytes(b"half of it")
+    with pytest.raises(UserError, match="is damaged"):
+        shipped("orchard_agent.safetensors", tmp_path)
+    with pytest.raises(UserError, match=r"no shipped file 'orchard' \(did you mean 'orchard_agent.safetensors'"):
+        shipped("orchard", tmp_path)
