@@ -119,5 +119,7 @@ def test_a_missing_or_damaged_file_says_how_to_get_it_back(tmp_path: Path) -> No
     (tmp_path / "orchard_agent.safetensors").write_bytes(b"half of it")
     with pytest.raises(UserError, match="is damaged"):
         shipped("orchard_agent.safetensors", tmp_path)
-    with pytest.raises(UserError, match=r"no shipped file 'orchard' \(did you mean 'orchard_agent.safetensors'"):
-        shipped("orchard", tmp_path)
+    with pytest.raises(
+        UserError, match=r"no shipped file 'orchard_agent.safetensor' \(did you mean 'orchard_agent.safetensors'"
+    ):
+        shipped("orchard_agent.safetensor", tmp_path)

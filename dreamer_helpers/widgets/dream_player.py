@@ -11,7 +11,7 @@ import torch
 
 from dreamer_helpers.envs import VectorEnv
 from dreamer_helpers.train import AgentState, DreamerV3
-from dreamer_helpers.video import png, side_by_side, to_uint8
+from dreamer_helpers.video import GAP, png, side_by_side, to_uint8
 from dreamer_helpers.widgets.base import Described
 from dreamer_helpers.widgets.player import CRISP
 from dreamer_helpers.world_model import State
@@ -55,7 +55,9 @@ class DreamPlayer(Described):
     ):  # fmt: skip
         self.agent, self.env, self.by_key, self.stay, self.context = agent, env, dict(keys), stay, context
         self.seed, self.scale = seed, scale
-        self.picture = widgets.Image(format="png")
+        height, width = self.agent.observation_space["image"].shape[:2]
+        size = widgets.Layout(width=f"{scale * (2 * width + GAP)}px", height=f"{scale * height}px")
+        self.picture = widgets.Image(format="png", layout=size)
         self.picture.add_class("dreamer-pixels")
         self.words = widgets.HTML()
         row = [widgets.Button(description=label, layout=widgets.Layout(width="80px")) for label in buttons]

@@ -55,8 +55,8 @@ Film(
 )
 
 # %% [markdown]
-# The fox is played by an agent that came with the course. Nobody told it what an apple is. It saw 14,000 pictures, made
-# five minutes' worth of one CPU core of sense of them, and this is how it plays:
+# The fox is played by an agent that came with the course. Nobody told it what an apple is. It has lived through 14,000
+# steps of this world and spent some five minutes of one CPU core on them, and this is how it plays:
 
 # %%
 returns = evaluate(agent, ORCHARD, 25)
@@ -78,7 +78,7 @@ print(
 # *Before you start, predict: what will go wrong first, the fox, the falling things, or the counting of caught apples?*
 
 # %%
-player = DreamPlayer(agent, ORCHARD, buttons={"left": 0, "stay": 1, "right": 2}, seed=3)
+player = DreamPlayer(agent, ORCHARD, buttons={"left": 0, "stay": 1, "right": 2}, seed=0)
 player
 
 # %%
@@ -90,8 +90,8 @@ print(player.alt)
 # network out of 128 numbers and 8 choices. No pixel was copied. Behind the end of the world's episode the left picture
 # stands still, while the dream goes on: nothing in it ever has to stop.
 #
-# How right is it? Below, the agent dreams through games in layouts that are new to it, while the world plays on with
-# the same moves. The error is compared with that of a lazy dreamer who keeps the last picture it saw.
+# How right is it? Below, the agent dreams through games in layouts drawn anew, while the world plays on with the same
+# moves. The error is compared with that of a lazy dreamer who keeps the last picture it saw.
 
 
 # %%
