@@ -363,9 +363,11 @@ class Trainer:
         """Train until the steps are spent. Every ``log_every`` steps a row is logged and the callback called."""
         progress = self.progress
         cpu, wall = time.process_time() - progress.cpu_s, time.perf_counter() - progress.wall_s
+        begun = time.perf_counter()
         if self.saved is None:
             self.save()
         saved_at = time.perf_counter()
+        pause = self.save_every and max(self.save_every, 20 * (saved_at - begun))  # a large agent takes long to write
         while progress.steps + self.config.num_envs <= progress.total_steps and not progress.stop:
             before = progress.steps
             self.step()
@@ -378,7 +380,7 @@ class Trainer:
                     bar.set_postfix_str(f"return {progress.recent_return:.1f}")
                 if callback is not None:
                     callback(progress)
-            if time.perf_counter() - saved_at >= self.save_every:
+            if time.perf_counter() - saved_at >= pause:
                 self.save()
                 saved_at = time.perf_counter()
         complete = progress.steps + self.config.num_envs > progress.total_steps
