@@ -47,7 +47,7 @@ answers: setup    ## write the teacher's set to answers/: every exercise solved
 bench: setup      ## time one gradient step of the standard configurations
 	$(BIN)/python tests/benchmarks/step.py --all
 
-results: setup    ## remake the learning table of the README (about an hour on two cores)
+results: setup    ## remake the learning table of the README (a little over an hour on two cores)
 	$(BIN)/python tests/benchmarks/learning.py
 
 format: setup     ## sort imports and format
