@@ -61,7 +61,7 @@ def assert_same(one: Progress, two: Progress) -> None:
 
 
 @pytest.mark.parametrize("env", WORLDS)
-@pytest.mark.parametrize("cuts", [(13,), (21, 10)], ids=["once", "twice"])
+@pytest.mark.parametrize("cuts", [(13,), pytest.param((21, 10), marks=pytest.mark.slow)], ids=["once", "twice"])
 def test_cut_and_resumed_is_as_if_never_cut(env: str, cuts: tuple[int, ...], tmp_path: Path) -> None:
     torch.set_num_threads(1)
     whole = train.train(TINY, env, 240, seed=3, log_every=40, logdir=tmp_path / "whole", progress_bar=False)
@@ -141,6 +141,7 @@ def test_an_earlier_training_is_set_aside(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- what goes wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("save_every", "updates"), [(1000, [0]), (0, range(15, 20))])
 def test_the_first_loss_that_is_no_number_is_named_and_the_checkpoint_stays(
     save_every: float, updates: list[int], tmp_path: Path
@@ -195,6 +196,7 @@ def full_disk(file: Path) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", [TRAINING_FILE, "log.jsonl"])
 def test_a_full_disk_is_one_line_and_loses_nothing(full: str, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:

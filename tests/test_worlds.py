@@ -64,6 +64,7 @@ def random_returns(name: str, episodes: int) -> np.ndarray:
     return np.concatenate([returns[: episodes // 50] for returns in done])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "known"), [(IDS[0], bounds.tmaze), (IDS[1], bounds.catch), (IDS[2], bounds.orchard)])
 def test_the_computed_return_of_random_play_agrees_with_played_games(
     name: str, known: Callable[[], dict[str, float]]
