@@ -407,25 +407,3 @@ def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, code: int,
     assert steps + 90 < result["steps"] <= steps + 100
     assert (result["env"], result["seed"], result["preset"]) == (WORLDS[1], 0, "changed")
     assert result["eval_episodes"] == 128
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--resume", "nowhere"], "no checkpoint at nowhere/training.safetensors"),
-        (["--resume", "x", "--env", "CartPole-v1"], "give either --env"),
-        ([], "give either --env"),
-        (["--resume", "x", "--seed", "3"], "--seed cannot be changed in a training that goes on"),
-        (["--env", "CartPole-v1", "--eval-episodes", "all"], "CartPole-v1 has no numbered starts"),
-        (["--env", "CartPole-v1", "--save-every", "-1"], "must be a number of seconds, 0 or more, not '-1'"),
-    ],
-)
-def test_mistakes_with_resume_are_one_line(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        command_line.main(arguments)
-    message = capsys.readouterr().err
-    assert caught.value.code == 2
-    assert words in message
-    assert message.count("\n") == 1

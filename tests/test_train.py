@@ -294,6 +294,12 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--env", "CartPole-v1", "--set", "gama=1"], "did you mean 'gamma'"),
         (["--env", "CartPole-v1", "--precision", "half"], "there are float32, bfloat16"),
         (["--env", "CartPole-v1", "--report", "/dev/null/x/report.json"], "cannot make the folder /dev/null/x"),
+        (["--resume", "nowhere"], "no checkpoint at nowhere/training.safetensors"),
+        (["--resume", "x", "--env", "CartPole-v1"], "give either --env"),
+        ([], "give either --env"),
+        (["--resume", "x", "--seed", "3"], "--seed cannot be changed in a training that goes on"),
+        (["--env", "CartPole-v1", "--eval-episodes", "all"], "CartPole-v1 has no numbered starts"),
+        (["--env", "CartPole-v1", "--save-every", "-1"], "must be a number of seconds, 0 or more, not '-1'"),
     ],
 )
 def test_the_command_line_tells_mistakes_in_one_line(
