@@ -159,9 +159,10 @@ def symlog_slope(x):
 print([round(v, 3) for v in symlog_slope(torch.tensor([0.0, 1.0, -9.0])).tolist()])
 
 # %% [markdown]
-# What passes is kept in your *passport*, a file `passport.json` beside your notebooks, so that lesson 09 can train an
-# agent out of your own parts. On Colab, where files are forgotten, take it along: `Passport.load().export_json()` gives
-# it as text, and `Passport.load().import_json(text)` takes it back.
+# What passes is kept in your *passport*: the file `passport.json` beside your notebooks holds the source of every part that
+# you wrote. On Colab, where files are forgotten, take it along. After
+# `from dreamer_helpers.course.passport import Passport`, the call `Passport.load().export_json()` gives it as text, and
+# `Passport.load().import_json(text)` takes it back.
 #
 # ## 4. How lessons work
 # * **Predict, then run.** Where a sentence in italics asks you to predict, do. It is the difference between reading and
