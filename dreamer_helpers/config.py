@@ -47,6 +47,7 @@ class Config:
     free_nats: float = setting(1.0, "KL of a step below which nothing is learned", "nats", "paper")
     kl_coef: float = setting(1.0, "scale of the dynamics loss (prior towards posterior)", "factor", "paper")
     rep_coef: float = setting(0.1, "scale of the representation loss (posterior to prior)", "factor", "paper")
+    image_patch: int = setting(1, "side of the squares of pixels that the image nets take as one", "pixels", "course")
     image_pixels: int = setting(
         0, "scale the image loss as if images had so many pixels; 0 leaves it", "pixels", "course"
     )
@@ -64,6 +65,7 @@ class Config:
     return_high: float = setting(95.0, "upper percentile of the return range", "percent", "paper")
     return_rate: float = setting(0.01, "rate at which the return range follows", "1/update", "paper: decay 0.99")
     return_floor: float = setting(1.0, "returns are never scaled up: smallest range", "return", "paper")
+    return_debias: bool = setting(False, "correct the start of the return range, which begins at 0", "yes/no", "code")
     slow_rate: float = setting(0.02, "rate at which the slow critic follows", "1/update", "paper: decay 0.98")
     slow_critic_coef: float = setting(1.0, "pull of the critic towards its slow copy", "factor", "paper")
     replay_critic_coef: float = setting(0.3, "scale of the critic loss on replayed data", "factor", "paper")
@@ -74,6 +76,9 @@ class Config:
     learning_rate: float = setting(4e-5, "learning rate", "1/update", "paper")
     actor_critic_learning_rate: float = setting(
         0.0, "learning rate of actor and critic; 0: the same as for the world model", "1/update", "course"
+    )
+    critic_learning_rate: float = setting(
+        0.0, "learning rate of the critic; 0: the same as for the actor", "1/update", "course"
     )
     adam_eps: float = setting(1e-20, "added to the root of the second moment", "gradient", "paper")
     beta1: float = setting(0.9, "decay of the momentum", "1/update", "paper")
@@ -134,8 +139,8 @@ class Config:
 MINIMUM: dict[str, float] = {
     "rnn_hidden_dim": 1, "hidden_dim": 1, "num_categoricals": 1, "num_categories": 2, "blocks": 1, "mlp_layers": 1,
     "head_layers": 1, "prior_layers": 1, "posterior_layers": 1, "cnn_depth": 1, "num_bins": 2, "unimix": 0,
-    "free_nats": 0, "image_pixels": 0, "vector_scale": 0, "imagination_horizon": 1, "imagination_last": 0,
-    "learning_rate": 0, "batch_size": 1, "seq_len": 2, "train_ratio": 0, "num_envs": 1,
+    "free_nats": 0, "image_pixels": 0, "image_patch": 1, "vector_scale": 0, "imagination_horizon": 1,
+    "imagination_last": 0, "learning_rate": 0, "batch_size": 1, "seq_len": 2, "train_ratio": 0, "num_envs": 1,
     "warmup": 0, "replay_capacity": 1,
 }  # fmt: skip
 """The smallest value that makes sense, for settings that have one."""
@@ -165,10 +170,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     # One preset for every lesson on a CPU: the algorithm of the default, small, and in a hurry.
     "cpu": dict(
         rnn_hidden_dim=128, hidden_dim=96, num_categoricals=8, num_categories=8, cnn_depth=16,
-        cnn_mults=(1, 2, 4, 4), cnn_kernel=4, convolution="strided", mlp_layers=2, num_bins=63, gate_init_scale=8.0,
-        batch_size=16, seq_len=16, num_envs=4, replay_capacity=100_000, learning_rate=3e-3,
-        actor_critic_learning_rate=5e-4, warmup=50, entropy_coef=0.03, free_nats=0.1, image_pixels=4096,
-        vector_scale=10.0,
+        cnn_mults=(1, 2, 4, 4), cnn_kernel=4, convolution="strided", image_patch=2, mlp_layers=2, num_bins=63,
+        gate_init_scale=8.0, batch_size=16, seq_len=16, imagination_last=8, num_envs=4, train_ratio=64.0,
+        replay_capacity=100_000, learning_rate=3e-3, actor_critic_learning_rate=5e-4, critic_learning_rate=1.5e-3,
+        warmup=50, entropy_coef=0.03, free_nats=0.1, image_pixels=4096, vector_scale=10.0, return_floor=1e-3,
+        return_debias=True,
     ),
     # The hyperparameters and choices that this course's plan began with.
     "card": dict(
@@ -217,6 +223,8 @@ def parse_override(text: str) -> tuple[str, Any]:
         if typing.get_origin(kind) is tuple:
             item = typing.get_args(kind)[0]
             return name, tuple(item(part) for part in value.split(",") if part)
+        if kind is bool:
+            return name, {"true": True, "false": False}[value.lower()]
         return name, kind(value)
-    except ValueError:
+    except (ValueError, KeyError):
         raise UserError(f"--set {name}: {value!r} is not a {kind.__name__}") from None

@@ -35,10 +35,11 @@ class Linear(nn.Linear):
     Source: tests/golden/linear.npz.
     """
 
-    def __init__(self, inputs: int, outputs: int, scale: float = 1.0):
-        super().__init__(inputs, outputs)
+    def __init__(self, inputs: int, outputs: int, scale: float = 1.0, bias: bool = True):
+        super().__init__(inputs, outputs, bias)
         initialize_(self.weight, inputs, scale)
-        nn.init.zeros_(self.bias)
+        if bias:
+            nn.init.zeros_(self.bias)
 
 
 class BlockLinear(nn.Module):
@@ -121,11 +122,17 @@ class _RMSNormFunction(torch.autograd.Function):
         return torch.addcmul(grad, normed, shared, value=-1).mul_(inverse), grad_scale, None
 
 
+def shifts(norm: nn.Module) -> bool:
+    """Whether a norm adds something of its own, so that the layer before it has no bias, as in the code of 2023."""
+    return hasattr(norm, "shift")
+
+
 class Layer(nn.Sequential):
     """Linear, norm, SiLU: (..., inputs) -> (..., units)."""
 
     def __init__(self, inputs: int, units: int, norm: Norm = RMSNorm):
-        super().__init__(Linear(inputs, units), norm(units), nn.SiLU())
+        normed = norm(units)
+        super().__init__(Linear(inputs, units, bias=not shifts(normed)), normed, nn.SiLU())
 
 
 class MLP(nn.Sequential):
@@ -205,37 +212,39 @@ class ChannelNorm(nn.Module):
 
 def _conv(module: nn.Conv2d | nn.ConvTranspose2d) -> nn.Conv2d | nn.ConvTranspose2d:
     initialize_(module.weight, module.in_channels * module.kernel_size[0] ** 2)
-    nn.init.zeros_(module.bias)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
     return module
 
 
 class PooledConv(nn.Sequential):
     """Halve an image: convolution, the largest of each 2 x 2 pixels. (N, C, H, W) -> (N, C', H/2, W/2)."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int):
-        super().__init__(_conv(nn.Conv2d(inputs, outputs, kernel, padding="same")), nn.MaxPool2d(2))
+    def __init__(self, inputs: int, outputs: int, kernel: int, bias: bool = True):
+        super().__init__(_conv(nn.Conv2d(inputs, outputs, kernel, padding="same", bias=bias)), nn.MaxPool2d(2))
 
 
 class StridedConv(nn.Sequential):
     """Halve an image by a convolution that takes every second pixel, as the paper's text has it."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int):
-        super().__init__(_conv(nn.Conv2d(inputs, outputs, kernel, stride=2, padding=(kernel - 1) // 2)))
+    def __init__(self, inputs: int, outputs: int, kernel: int, bias: bool = True):
+        super().__init__(_conv(nn.Conv2d(inputs, outputs, kernel, stride=2, padding=(kernel - 1) // 2, bias=bias)))
 
 
 class UpsampledConv(nn.Sequential):
     """Double an image: repeat each pixel 2 x 2, convolution. (N, C, H, W) -> (N, C', 2H, 2W)."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int):
-        super().__init__(nn.Upsample(scale_factor=2), _conv(nn.Conv2d(inputs, outputs, kernel, padding="same")))
+    def __init__(self, inputs: int, outputs: int, kernel: int, bias: bool = True):
+        conv = nn.Conv2d(inputs, outputs, kernel, padding="same", bias=bias)
+        super().__init__(nn.Upsample(scale_factor=2), _conv(conv))
 
 
 class TransposedConv(nn.Sequential):
     """Double an image by a transposed convolution with stride 2."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int):
+    def __init__(self, inputs: int, outputs: int, kernel: int, bias: bool = True):
         conv = nn.ConvTranspose2d(
-            inputs, outputs, kernel, stride=2, padding=(kernel - 1) // 2, output_padding=kernel % 2
+            inputs, outputs, kernel, stride=2, padding=(kernel - 1) // 2, output_padding=kernel % 2, bias=bias
         )
         super().__init__(_conv(conv))
 
@@ -252,30 +261,48 @@ def stage_channels(resolution: Sequence[int], depth: int, mults: Sequence[int]) 
     return [depth * mult for mult in mults[:stages]]
 
 
+def to_patches(image: Tensor, side: int) -> Tensor:
+    """Squares of pixels to channels: (N, H, W, C) -> (N, H/side, W/side, side² C)."""
+    squares = image.unflatten(1, (-1, side)).unflatten(3, (-1, side))  # (N, H/side, side, W/side, side, C)
+    return squares.transpose(2, 3).flatten(3)
+
+
+def from_patches(patches: Tensor, side: int) -> Tensor:
+    """Inverse of :func:`to_patches`."""
+    squares = patches.unflatten(3, (side, side, -1)).transpose(2, 3)
+    return squares.flatten(3, 4).flatten(1, 2)
+
+
 class ConvEncoder(nn.Module):
     """Images to features: uint8 (N, H, W, C) -> (N, D), flattened in the order height, width, channel.
 
     Each stage halves the image. A side that does not halve often enough is padded with black. Pixels enter as
-    ``x / 255 - 0.5``. Source: tests/golden/encoder.npz.
+    ``x / 255 - 0.5``, squares of ``patch`` x ``patch`` of them as the channels of one. Source:
+    tests/golden/encoder.npz.
     """
 
     def __init__(
-        self, shape: Sequence[int], depth: int, mults: Sequence[int], kernel: int, convolution: str, norm: Norm
-    ):
+        self, shape: Sequence[int], depth: int, mults: Sequence[int], kernel: int, convolution: str, norm: Norm,
+        patch: int = 1,
+    ):  # fmt: skip
         super().__init__()
         height, width, inputs = shape
-        channels = stage_channels((height, width), depth, mults)
-        self.grid = tuple(-(-side // 2 ** len(channels)) for side in (height, width))  # size after all stages
-        self.padding = tuple(g * 2 ** len(channels) - side for g, side in zip(self.grid, (height, width), strict=True))
+        self.patch = patch
+        channels = stage_channels((height // patch, width // patch), depth, mults)
+        factor = patch * 2 ** len(channels)
+        self.grid = tuple(-(-side // factor) for side in (height, width))  # size after all stages
+        self.padding = tuple(g * factor - side for g, side in zip(self.grid, (height, width), strict=True))
         stages: list[nn.Module] = []
-        for before, after in zip([inputs, *channels], channels, strict=False):
-            stages += [HALVING[convolution](before, after, kernel), ChannelNorm(after, norm), nn.SiLU()]
+        for before, after in zip([inputs * patch**2, *channels], channels, strict=False):
+            normed = ChannelNorm(after, norm)
+            stages += [HALVING[convolution](before, after, kernel, not shifts(normed.norm)), normed, nn.SiLU()]
         self.stages = nn.Sequential(*stages)
         self.outputs = self.grid[0] * self.grid[1] * channels[-1]
 
     def forward(self, image: Tensor) -> Tensor:
-        x = image / 255.0 - 0.5  # uint8 -> float32
-        x = F.pad(x, (0, 0, 0, self.padding[1], 0, self.padding[0]), value=-0.5) if any(self.padding) else x
+        x = F.pad(image, (0, 0, 0, self.padding[1], 0, self.padding[0])) if any(self.padding) else image
+        x = to_patches(x, self.patch) if self.patch > 1 else x
+        x = x / 255.0 - 0.5  # uint8 -> float32
         x = self.stages(x.permute(0, 3, 1, 2))  # a view of channels-last memory, which convolutions like
         return x.permute(0, 2, 3, 1).reshape(len(x), -1)
 
@@ -290,12 +317,12 @@ class ConvDecoder(nn.Module):
     def __init__(
         self, deter: int, stoch: int, shape: Sequence[int], units: int, blocks: int, depth: int,
         mults: Sequence[int], kernel: int, convolution: str, norm: Norm,
-        image_output: Callable[[Tensor], Tensor] = torch.sigmoid,
+        image_output: Callable[[Tensor], Tensor] = torch.sigmoid, patch: int = 1,
     ):  # fmt: skip
         super().__init__()
-        self.shape = tuple(shape)
-        channels = stage_channels(shape[:2], depth, mults)
-        self.grid = tuple(-(-side // 2 ** len(channels)) for side in shape[:2])
+        self.shape, self.patch = tuple(shape), patch
+        channels = stage_channels([side // patch for side in shape[:2]], depth, mults)
+        self.grid = tuple(-(-side // (patch * 2 ** len(channels))) for side in shape[:2])
         outputs = self.grid[0] * self.grid[1] * channels[-1]
         self.blocks = blocks
         self.from_deter = BlockLinear(deter, outputs, blocks)
@@ -303,8 +330,9 @@ class ConvDecoder(nn.Module):
         self.norm = norm(channels[-1])
         stages: list[nn.Module] = []
         for before, after in zip(channels[::-1], channels[-2::-1], strict=False):
-            stages += [DOUBLING[convolution](before, after, kernel), ChannelNorm(after, norm), nn.SiLU()]
-        stages.append(DOUBLING[convolution](channels[0], shape[2], kernel))
+            normed = ChannelNorm(after, norm)
+            stages += [DOUBLING[convolution](before, after, kernel, not shifts(normed.norm)), normed, nn.SiLU()]
+        stages.append(DOUBLING[convolution](channels[0], shape[2] * patch**2, kernel))
         self.stages = nn.Sequential(*stages)
         self.output = image_output
 
@@ -315,4 +343,5 @@ class ConvDecoder(nn.Module):
         x = x + self.from_stoch(stoch).reshape(x.shape)
         x = self.stages(F.silu(self.norm(x)).permute(0, 3, 1, 2))
         image = self.output(x.permute(0, 2, 3, 1).float())
+        image = from_patches(image, self.patch) if self.patch > 1 else image
         return image[:, : self.shape[0], : self.shape[1]]

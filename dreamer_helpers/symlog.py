@@ -120,18 +120,7 @@ def visualize_symlog(limit: float = 1000.0) -> Figure:
     return fig
 
 
-def _demo() -> None:
-    """Numbers of very different size, there and back."""
-    bins = symexp_bins()
-    print("x            symlog(x)    symexp(symlog(x))    mean of the two-hot encoding")
-    for value in (-1000.0, -1.0, -0.001, 0.0, 0.5, 3.0, 1e6):
-        x = torch.tensor(value)
-        mean = two_hot_mean(two_hot_encoding(x, bins).log(), bins)
-        print(f"{x:<12g} {symlog(x):<12.5g} {symexp(symlog(x)):<20.5g} {mean:.5g}")
-    uniform = torch.zeros(255)
-    left_to_right = sum((torch.softmax(uniform, 0) * bins).unbind(), torch.tensor(0.0))
-    print(f"mean of uniform logits: {two_hot_mean(uniform, bins)}, added from left to right: {left_to_right:g}")
-
-
 if __name__ == "__main__":
-    _demo()
+    from dreamer_helpers import demos
+
+    demos.symlog()

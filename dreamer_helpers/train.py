@@ -28,7 +28,7 @@ from dreamer_helpers import device as hardware
 from dreamer_helpers import symlog as symlog_module
 from dreamer_helpers.actor_critic import Actor, Critic, Dream, ReturnNormalizer
 from dreamer_helpers.checkpoint import AGENT_FILE, TRAINING_FILE
-from dreamer_helpers.config import Config, preset
+from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import BoundedNormal
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.nets import ContinueHead, RMSNorm, TwoHotHead
@@ -40,12 +40,13 @@ Batch = dict[str, Tensor]
 
 
 def laprop(agent: DreamerV3) -> LaProp:
-    """The one optimiser of the agent; actor and critic may have a learning rate of their own."""
+    """The one optimiser of the agent; actor and critic may have learning rates of their own."""
     config = agent.config
-    behaviour = [*agent.actor.parameters(), *agent.critic.head.parameters()]
+    actor_rate = config.actor_critic_learning_rate or config.learning_rate
     groups = [
         {"params": list(agent.world_model.parameters()), "lr": config.learning_rate},
-        {"params": behaviour, "lr": config.actor_critic_learning_rate or config.learning_rate},
+        {"params": list(agent.actor.parameters()), "lr": actor_rate},
+        {"params": list(agent.critic.head.parameters()), "lr": config.critic_learning_rate or actor_rate},
     ]
     return LaProp(
         groups, clip=config.gradient_clip, beta1=config.beta1, beta2=config.beta2, eps=config.adam_eps,
@@ -120,7 +121,7 @@ class DreamerV3(nn.Module):
         )  # fmt: skip
         self.critic = Critic(config, features, **shared)
         self.normalizer = parts.return_normalizer(
-            config.return_low, config.return_high, config.return_rate, config.return_floor
+            config.return_low, config.return_high, config.return_rate, config.return_floor, config.return_debias
         )
 
     @property
@@ -146,7 +147,7 @@ class DreamerV3(nn.Module):
             state = AgentState(
                 self.world_model.initial(count), torch.zeros(count, self.actions.dim, device=self.device)
             )
-        with hardware.precision(self.device, self.precision):
+        with hardware.precision(self.device, self.precision), hardware.few_rows(len(inputs["is_first"])):
             embed = self.world_model.encoder(inputs)
             deter = self.world_model.dynamics_step(state.latent, state.action, inputs["is_first"])
             posterior = self.world_model.posterior(deter, embed)
@@ -591,19 +592,12 @@ def evaluate(
     return [value for done, wanted in zip(returns, quota, strict=True) for value in done[:wanted]]
 
 
-def _demo() -> None:
-    """A few seconds of CartPole: losses fall."""
-    hardware.set_threads(1)
-    progress = train(preset("cpu"), "CartPole-v1", 800, log_every=200, progress_bar=False)
-    columns = ("steps", "updates", "return", "loss/vector", "loss/reward", "loss/continue")
-    for row in progress.log:
-        print("  ".join(f"{key} {row.get(key, float('nan')):.3g}" for key in columns))
-
-
 if __name__ == "__main__":
     if sys.argv[1:]:
         from dreamer_helpers.command_line import main
 
         main()
     else:
-        _demo()
+        from dreamer_helpers import demos
+
+        demos.train()

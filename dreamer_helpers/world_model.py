@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from dreamer_helpers import device as hardware
 from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import OneHot
 from dreamer_helpers.errors import UserError
@@ -86,8 +87,20 @@ class BlockGRU(nn.Module):
         self.gates = BlockLinear(deter, 3 * deter, blocks)
 
     def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
-        """One step: h (B, D), z flat (B, S C) and a (B, A) -> the next h (B, D)."""
-        return self.advance(deter, stoch, self.embed_action(action), self.weights())
+        """One step: h (B, D), z flat (B, S C) and a (B, A) -> the next h (B, D).
+
+        For a loop over many steps, :meth:`advance` is the same with less work.
+        """
+        inputs = torch.cat([self.from_deter(deter), self.from_stoch(stoch), self.embed_action(action)], -1)
+        shared = inputs[:, None].expand(-1, self.blocks, -1)  # every block sees all inputs
+        own = deter.unflatten(-1, (self.blocks, -1))  # and its own part of h
+        x = F.silu(self.norm(self.hidden(torch.cat([own, shared], -1).flatten(1))))
+        gates = self.gates(x).unflatten(-1, (self.blocks, 3, -1))  # (B, block, gate, unit)
+        return self._update(deter, *(gate.flatten(1) for gate in gates.unbind(2)))
+
+    def _update(self, deter: Tensor, reset: Tensor, candidate: Tensor, update: Tensor) -> Tensor:
+        candidate = 2.0 * torch.sigmoid(2.0 * torch.sigmoid(reset) * candidate) - 1.0  # tanh, faster on a CPU
+        return torch.lerp(deter, candidate, torch.sigmoid(update - 1.0))  # at first, remember
 
     def embed_action(self, action: Tensor) -> Tensor:
         """What the cell makes of actions (..., A), for all steps at once: (..., units)."""
@@ -111,16 +124,13 @@ class BlockGRU(nn.Module):
         return x.unflatten(-1, (self.blocks, 3, -1)).transpose(-3, -2).flatten(-3)
 
     def advance(self, deter: Tensor, stoch: Tensor, action: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
-        """One step from what :meth:`embed_action` and :meth:`weights` have prepared."""
+        """:meth:`forward` from what :meth:`embed_action` and :meth:`weights` have prepared."""
         own, shared, gates, bias = weights
         inputs = torch.cat([self.from_deter(deter), self.from_stoch(stoch), action], -1)  # (B, 3 units)
         x = torch.addmm(self.hidden.bias, inputs, shared)  # every block sees all inputs
         x = x + block_product(deter, own)  # and its own part of h
         x = block_product(F.silu(self.norm(x)), gates)
-        reset, candidate, update = ((x if gates.dim() == 2 else self._by_gate(x)) + bias).chunk(3, -1)  # (B, D) each
-        candidate = 2.0 * torch.sigmoid(2.0 * torch.sigmoid(reset) * candidate) - 1.0  # tanh, faster on a CPU
-        update = torch.sigmoid(update - 1.0)  # at first, remember
-        return torch.lerp(deter, candidate, update)
+        return self._update(deter, *((x if gates.dim() == 2 else self._by_gate(x)) + bias).chunk(3, -1))  # (B, D) each
 
 
 class StepCell(nn.Module):
@@ -208,13 +218,15 @@ class RSSM(nn.Module):
         seen = F.linear(embeds, of_embed, linear.bias)  # (B, T, units)
         finish = nn.Sequential(*rest, *layers)
         deters, stochs, logits = [], [], []
-        for see, action, kept in zip(seen.unbind(1), actions.unbind(1), keep.unbind(1), strict=True):
-            deter = self.cell.advance(carry.deter * kept, carry.stoch.flatten(1) * kept, action, weights)
-            posterior = self._latent(finish(torch.addmm(see, deter, of_deter.t())))
-            carry = State(deter, posterior.sample())
-            deters.append(deter), stochs.append(carry.stoch), logits.append(posterior.logits)
-        states = State(torch.stack(deters, 1), torch.stack(stochs, 1))
-        return states, OneHot(torch.stack(logits, 1), self.unimix)
+        with hardware.few_rows(len(embeds)):
+            for see, action, kept in zip(seen.unbind(1), actions.unbind(1), keep.unbind(1), strict=True):
+                deter = self.cell.advance(carry.deter * kept, carry.stoch.flatten(1) * kept, action, weights)
+                posterior = self._latent(finish(torch.addmm(see, deter, of_deter.t())))
+                carry = State(deter, posterior.sample())
+                deters.append(deter), stochs.append(carry.stoch), logits.append(posterior.logits)
+        states, of_posterior = State(torch.stack(deters, 1), torch.stack(stochs, 1)), torch.stack(logits, 1)
+        hardware.few_rows_backward(seen, of_posterior, len(embeds))
+        return states, OneHot(of_posterior, self.unimix)
 
     def imagine(self, start: State, policy: Callable[[State], Tensor], horizon: int) -> tuple[State, Tensor]:
         """Dream: act by ``policy(state) -> action (B, A)`` and let the prior answer, for ``horizon`` steps.
@@ -285,8 +297,9 @@ class Encoder(nn.Module):
         if self.images:
             shape = (*next(iter(self.images.values()))[:2], sum(s[2] for s in self.images.values()))
             self.cnn = ConvEncoder(
-                shape, config.cnn_depth, config.cnn_mults, config.cnn_kernel, config.convolution, norm
-            )
+                shape, config.cnn_depth, config.cnn_mults, config.cnn_kernel, config.convolution, norm,
+                config.image_patch,
+            )  # fmt: skip
             self.outputs += self.cnn.outputs
 
     def _vector(self, obs: Observation, key: str) -> Tensor:
@@ -333,7 +346,7 @@ class Decoder(nn.Module):
             shape = (*next(iter(self.images.values()))[:2], sum(s[2] for s in self.images.values()))
             self.cnn = ConvDecoder(
                 deter, stoch, shape, config.hidden_dim, config.blocks, config.cnn_depth, config.cnn_mults,
-                config.cnn_kernel, config.convolution, norm, image_output,
+                config.cnn_kernel, config.convolution, norm, image_output, config.image_patch,
             )  # fmt: skip
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Observation:
@@ -464,34 +477,7 @@ class WorldModel(nn.Module):
         return losses
 
 
-def _demo() -> None:
-    """A light that blinks by a rule: after some updates the model dreams the rule on."""
-    from dreamer_helpers.config import preset
-
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    space = spaces.Dict({"vector": spaces.Box(-1, 1, (1,))})
-    model = WorldModel(preset("cpu"), space, action_dim=1)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    light = (torch.arange(24) % 3 == 0).float()  # on, off, off, on, ...
-    batch = {
-        "vector": light.repeat(8, 1)[..., None], "prev_action": torch.zeros(8, 24, 1), "reward": light.repeat(8, 1),
-        "is_first": (torch.arange(24) == 0).repeat(8, 1), "is_terminal": torch.zeros(8, 24, dtype=torch.bool),
-    }  # fmt: skip
-    for update in range(101):
-        losses, states = model.loss(batch, model.initial(8))
-        total = sum(loss.mean() * (0.1 if name == "rep" else 1.0) for name, loss in losses.items())
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        if update % 25 == 0:
-            print(f"update {update:3}  " + "  ".join(f"{k} {v.mean():.3f}" for k, v in losses.items()))
-    with torch.no_grad():
-        start = State(states.deter[:1, 11], states.stoch[:1, 11])
-        dream, _ = model.imagine(start, lambda _: torch.zeros(1, 1), horizon=12)
-        print("dreamed", [round(x, 1) for x in model.decode(dream)["vector"][0, 1:, 0].tolist()])
-        print("real   ", light[12:].tolist())
-
-
 if __name__ == "__main__":
-    _demo()
+    from dreamer_helpers import demos
+
+    demos.world_model()

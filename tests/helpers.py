@@ -88,7 +88,7 @@ class GoldenFolder:
 
 TINY = preset(
     "cpu", rnn_hidden_dim=16, blocks=2, hidden_dim=16, num_categoricals=4, num_categories=4, cnn_depth=2, batch_size=4,
-    seq_len=4, imagination_horizon=3, num_envs=4, train_ratio=4.0, replay_capacity=1000,
+    seq_len=4, imagination_horizon=3, imagination_last=0, num_envs=4, train_ratio=4.0, replay_capacity=1000,
 )  # fmt: skip
 """The cpu preset at a size that trains hundreds of steps in a second."""
 

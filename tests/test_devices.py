@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
@@ -126,5 +127,46 @@ def test_fast_products_are_on_but_where_they_would_mean_bfloat16(
         assert torch.get_float32_matmul_precision() == chosen
         device.set_threads(1, fast_products=False)
         assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_products_of_few_rows_are_exact_forwards_and_backwards_and_fast_ones_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every product of the loop over time runs with "highest", all others with "medium"."""
+    seen: list[tuple[int, str]] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
+                left = args[-2]
+                seen.append((left.shape[0], torch.get_float32_matmul_precision()))
+            return func(*args, **(kwargs or {}))
+
+    before = torch.get_float32_matmul_precision()
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setitem(device._few_rows, "other", False)
+    try:
+        device.set_threads(1)
+        config = preset("cpu", **SMALL | dict(batch_size=5, seq_len=7))  # numbers that nothing else has
+        agent = DreamerV3(config, spaces.Box(-1, 1, (3,)), spaces.Discrete(2))
+        agent.train_step(make_batch(config, agent.observation_space, spaces.Discrete(2)))  # gates get gradients
+        with Watch():
+            agent.train_step(make_batch(config, agent.observation_space, spaces.Discrete(2)))
+        assert torch.get_float32_matmul_precision() == "medium"
+        of_a_step = {chosen for rows, chosen in seen if rows == config.batch_size}
+        of_all_steps = {chosen for rows, chosen in seen if rows == config.batch_size * config.seq_len}
+        assert of_a_step == {"highest"} and of_all_steps == {"medium"}
+        obs = {"vector": np.zeros((2, 3), np.float32), "is_first": np.ones(2, bool)}
+        seen.clear()
+        with Watch():
+            agent.act(obs, None)
+        assert {chosen for _, chosen in seen} == {"highest"}
+        with pytest.raises(ZeroDivisionError), device.few_rows(1):
+            1 / 0  # noqa: B018
+        assert torch.get_float32_matmul_precision() == "medium"
+        with device.few_rows(1000):
+            assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)

@@ -28,7 +28,7 @@ FLOORS = {
     3: ("world_model", "actor_critic", "variants", "checkpoint"),
     4: ("train",),
 }
-BESIDE = {"__init__", "plots", "video", "dreams", "bounds", "command_line"}
+BESIDE = {"__init__", "plots", "video", "dreams", "bounds", "command_line", "demos"}
 ALGORITHM = [name for names in FLOORS.values() for name in names]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -90,12 +90,10 @@ def imports(path: Path) -> set[str]:
 
 
 def _run_time_nodes(tree: ast.AST) -> list[ast.AST]:
-    """All nodes but those under ``if TYPE_CHECKING`` or ``if __name__ ...``, and in a module's ``_demo``."""
+    """All nodes but those under ``if TYPE_CHECKING`` or ``if __name__ ...``."""
     nodes = []
     for child in ast.iter_child_nodes(tree):
         if isinstance(child, ast.If) and re.match("TYPE_CHECKING|__name__", ast.unparse(child.test)):
-            continue
-        if isinstance(child, ast.FunctionDef) and child.name == "_demo":
             continue
         nodes += [child, *_run_time_nodes(child)]
     return nodes

@@ -100,11 +100,25 @@ def test_presets_survive_json(name: str) -> None:
         (lambda: tiny_agent(variants=("no_unimx",)), "did you mean 'no_unimix'"),
         (lambda: config.parse_override("gama=1"), "did you mean 'gamma'"),
         (lambda: config.parse_override("gamma=much"), "'much' is not a float"),
+        (lambda: config.parse_override("return_debias=perhaps"), "'perhaps' is not a bool"),
     ],
 )
 def test_wrong_settings_are_one_line(call: Any, words: str) -> None:
     with pytest.raises(UserError, match=words):
         call()
+
+
+def test_settings_on_the_command_line_have_the_type_of_the_field() -> None:
+    wanted = {"gamma=0.9": 0.9, "blocks=4": 4, "return_debias=True": True, "cnn_mults=1,2": (1, 2)}
+    assert {text: config.parse_override(text)[1] for text in wanted} == wanted
+
+
+def test_the_critic_may_learn_at_a_rate_of_its_own() -> None:
+    for names in ((), ("three_adams",)):
+        own = tiny_agent(actor_critic_learning_rate=1e-4, critic_learning_rate=1e-3, variants=names)
+        shared = tiny_agent(actor_critic_learning_rate=1e-4, critic_learning_rate=0.0, variants=names)
+        assert [group["lr"] for group in own.optimizer.param_groups][1:] == [1e-4, 1e-3]
+        assert [group["lr"] for group in shared.optimizer.param_groups][1:] == [1e-4, 1e-4]
 
 
 @pytest.mark.parametrize("name", ["default", "card", "v2023"])

@@ -196,10 +196,36 @@ def test_block_gru_is_the_same_block_by_block(dense: int, monkeypatch: pytest.Mo
     for parameter in cell.parameters():
         nn.init.normal_(parameter, std=0.5)
     inputs = [torch.randn(5, size, requires_grad=True) for size in (16, 12, 2)]
-    fast, readable = cell(*inputs), block_gru(cell, *inputs)
-    assert_close(fast, readable)
+    readable = block_gru(cell, *inputs)
+    fast = cell.advance(*inputs[:2], cell.embed_action(inputs[2]), cell.weights())
     wanted = [*inputs, *cell.parameters()]
-    assert_close(*(torch.autograd.grad(h.square().sum(), wanted) for h in (fast, readable)), rtol=1e-4, atol=1e-5)
+    expected = torch.autograd.grad(readable.square().sum(), wanted)
+    for other in (cell(*inputs), fast):
+        assert_close(other, readable)
+        assert_close(torch.autograd.grad(other.square().sum(), wanted), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [1, 2, 4])
+def test_patches_are_squares_of_pixels_and_go_back(side: int) -> None:
+    image = torch.randn(2, 8, 12, 3)
+    patches = nets.to_patches(image, side)
+    assert patches.shape == (2, 8 // side, 12 // side, side * side * 3)
+    square = image[:, side : 2 * side, :side]
+    assert torch.equal(patches[:, 1, 0], square.flatten(1))
+    assert torch.equal(nets.from_patches(patches, side), image)
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 3), (9, 13, 3)], ids=["even", "padded"])
+def test_a_convolution_of_patches_is_one_of_pixels_with_twice_the_kernel_and_stride(shape: tuple[int, ...]) -> None:
+    """Without norms and with one stage, so that kernels can be compared."""
+    patched = nets.ConvEncoder(shape, 4, (1,), 2, "strided", lambda _: nn.Identity(), patch=2)
+    conv = patched.stages[0][0]
+    kernel = conv.weight.unflatten(1, (2, 2, 3)).permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)
+    image = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
+    height, width = (4 * side for side in patched.grid)
+    padded = F.pad(image, (0, 0, 0, width - shape[1], 0, height - shape[0])).permute(0, 3, 1, 2) / 255 - 0.5
+    wanted = F.silu(F.conv2d(padded, kernel, conv.bias, stride=4)).permute(0, 2, 3, 1).flatten(1)
+    assert_close(patched(image), wanted)
 
 
 # ----------------------------------------------------------------------------------------- world model
