@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy
+from dreamer_helpers.fast import Ones
 from dreamer_helpers.nets import Head, Norm, RMSNorm, TwoHotHead
 from dreamer_helpers.world_model import State, WorldModel
 
@@ -46,6 +47,11 @@ class Policy(Protocol):
 # --------------------------------------------------------------------------------------------- two networks
 
 
+def read(head: nn.Module, features: Tensor, ones: Ones | None) -> Tensor:
+    """What a head makes of features. One with a forward of its own, a learner's, need not know :class:`fast.Ones`."""
+    return head(features, ones) if ones is not None and type(head).forward is Head.forward else head(features)
+
+
 class Actor(nn.Module):
     """The policy pi(a | h, z): features (..., F) -> a distribution over actions (..., A).
 
@@ -62,8 +68,8 @@ class Actor(nn.Module):
         outputs = sum(sizes) if discrete else 2 * sum(sizes)
         self.net = Head(features, outputs, config.hidden_dim, config.mlp_layers, norm, scale=config.actor_init_scale)
 
-    def forward(self, features: Tensor) -> Policy:
-        outputs = self.net(features)
+    def forward(self, features: Tensor, ones: Ones | None = None) -> Policy:
+        outputs = read(self.net, features, ones)
         if self.discrete:
             return DiscretePolicy(outputs, self.sizes, self.config.unimix)
         return self.continuous_policy(outputs, self.config.min_std, self.config.max_std)
@@ -87,8 +93,8 @@ class Critic(nn.Module):
         )
         self.slow = copy.deepcopy(self.head).requires_grad_(False)
 
-    def forward(self, features: Tensor) -> Tensor:
-        return self.head(features)
+    def forward(self, features: Tensor, ones: Ones | None = None) -> Tensor:
+        return read(self.head, features, ones)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The head's loss towards target (...): (...)."""
@@ -99,9 +105,9 @@ class Critic(nn.Module):
         return self.head.mean(logits)
 
     @torch.no_grad()
-    def slow_value(self, features: Tensor) -> Tensor:
+    def slow_value(self, features: Tensor, ones: Ones | None = None) -> Tensor:
         """The slow copy's value: (..., F) -> (...)."""
-        return self.slow.mean(self.slow(features))
+        return self.slow.mean(read(self.slow, features, ones))
 
     @torch.no_grad()
     def update_slow(self) -> None:
@@ -237,6 +243,7 @@ class Dream(NamedTuple):
     actions: Tensor  # (N, H + 1, A)
     rewards: Tensor  # (N, H + 1), entry 0 unused
     continues: Tensor  # (N, H + 1), discount included; entry 0 is 1, or 0 where the start is terminal
+    ones: Ones | None = None  # of the features' latents, where looking them up saves time
 
 
 @torch.no_grad()
@@ -246,12 +253,16 @@ def dream(world_model: WorldModel, actor: Actor, starts: State, is_terminal: Ten
     REINFORCE needs no gradient through the dynamics, so none is kept. The continue of the start is known from the
     replayed step: ``is_terminal`` (N,). Source: paper, section "Actor learning"; code, agent.py.
     """
-    states, actions = world_model.imagine(starts, lambda state: actor(state.features).sample(), horizon)
-    features = states.features
-    rewards = world_model.reward.mean(world_model.reward(features))
-    continues = world_model.cont.mean(world_model.cont(features))
+
+    def policy(state: State) -> Tensor:
+        return actor(state.features, Ones.of(state.stoch)).sample()
+
+    states, actions = world_model.imagine(starts, policy, horizon)
+    features, ones = states.features, Ones.of(states.stoch)
+    rewards = world_model.reward.mean(read(world_model.reward, features, ones))
+    continues = world_model.cont.mean(read(world_model.cont, features, ones))
     continues[:, 0] = 1.0 - is_terminal.float()
-    return Dream(features, actions, rewards, continues)
+    return Dream(features, actions, rewards, continues, ones)
 
 
 def imagination_losses(
@@ -264,14 +275,15 @@ def imagination_losses(
     The critic is read once: its values serve the returns and the baseline, its logits the loss.
     """
     features = dream.features[:, :-1].contiguous()  # (N, H, F); a slice would be copied at each product
-    logits = critic(features)  # with gradient, for the loss
+    ones = dream.ones and dream.ones._replace(rows=dream.ones.rows[:, :-1])
+    logits = critic(features, ones)  # with gradient, for the loss
     with torch.no_grad():
         final = critic.mean(critic(dream.features[:, -1:]))
         values = torch.cat([critic.mean(logits), final], 1)  # (N, H + 1)
         returns = compute_returns(dream.rewards, values, dream.continues, config.lambda_)
         weights = dream.continues[:, :-1].cumprod(1)
         scale = normalizer(returns)
-    policy = actor(features)
+    policy = actor(features, ones)
     entropies = policy.entropy()
     losses = {
         "actor": actor_loss(
@@ -279,7 +291,7 @@ def imagination_losses(
             config.entropy_coef,
         ),
         "critic": critic_loss(
-            critic, logits, returns, critic.slow_value(features), weights, config.slow_critic_coef
+            critic, logits, returns, critic.slow_value(features, ones), weights, config.slow_critic_coef
         ),
     }  # fmt: skip
     metrics = {"imagined_return": returns.mean(), "return_scale": scale, "entropy": entropies.detach().mean()}

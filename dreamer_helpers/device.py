@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import random
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 
+from dreamer_helpers import fast
 from dreamer_helpers.errors import UserError, did_you_mean
 
 
@@ -60,47 +59,8 @@ def set_threads(threads: int = 1, fast_products: bool | None = None) -> None:
     if fast_products is None:
         fast_products = not torch.cpu._is_amx_tile_supported()
     torch.set_float32_matmul_precision("medium" if fast_products else "highest")
-    _few_rows.update(other=fast_products)
-    _keep_freed_memory()
-
-
-_few_rows = {"other": False, "most": 64}
-"""Whether products with few rows have a library of their own, and how many rows are few."""
-
-
-@contextlib.contextmanager
-def few_rows(rows: int) -> Iterator[None]:
-    """Inside, fast products (:func:`set_threads`) are off if a batch has so few rows that oneDNN's preparations cost
-    more than its product saves: measured, 16 rows times 96 x 96 take 19 us with it and 6 us without, 256 rows 40 and
-    50 us. A step of the sequence model in training has 16 rows, acting has one for each environment."""
-    if not _few_rows["other"] or rows > _few_rows["most"]:
-        yield
-        return
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision("medium")
-
-
-def few_rows_backward(first: torch.Tensor, last: torch.Tensor, rows: int) -> None:
-    """:func:`few_rows` for the way back: from the arrival of the gradient of ``last`` to that of ``first``."""
-    if not _few_rows["other"] or rows > _few_rows["most"] or not (first.requires_grad and last.requires_grad):
-        return
-    last.register_hook(lambda _: torch.set_float32_matmul_precision("highest"))
-    first.register_hook(lambda _: torch.set_float32_matmul_precision("medium"))
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep freed memory for the next tensor. By default glibc gives large blocks back to the system
-    and gets them again page by page, which costs more than the arithmetic of an element-wise operation."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another C library
-        return
-    m_trim_threshold, m_mmap_threshold = -1, -3
-    mallopt(m_mmap_threshold, 2**30)
-    mallopt(m_trim_threshold, 2**31 - 1)
+    fast.products["other"] = fast_products
+    fast.keep_freed_memory()
 
 
 def precision(device: torch.device, name: str | None = None) -> contextlib.AbstractContextManager[object]:

@@ -23,7 +23,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from dreamer_helpers import actor_critic, checkpoint, envs, variants, world_model
+from dreamer_helpers import actor_critic, checkpoint, envs, fast, variants, world_model
 from dreamer_helpers import device as hardware
 from dreamer_helpers import symlog as symlog_module
 from dreamer_helpers.actor_critic import Actor, Critic, Dream, ReturnNormalizer
@@ -147,7 +147,7 @@ class DreamerV3(nn.Module):
             state = AgentState(
                 self.world_model.initial(count), torch.zeros(count, self.actions.dim, device=self.device)
             )
-        with hardware.precision(self.device, self.precision), hardware.few_rows(len(inputs["is_first"])):
+        with hardware.precision(self.device, self.precision), fast.few_rows(len(inputs["is_first"])):
             embed = self.world_model.encoder(inputs)
             deter = self.world_model.dynamics_step(state.latent, state.action, inputs["is_first"])
             posterior = self.world_model.posterior(deter, embed)

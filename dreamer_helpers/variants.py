@@ -282,7 +282,7 @@ def backprop_losses(
 
     Discrete actions use REINFORCE, as everywhere.
     """
-    detached = Dream(*(part.detach() for part in imagined))
+    detached = Dream(*(part.detach() for part in imagined[:4]), imagined.ones)
     result, returns, metrics = imagination_losses(detached, actor, critic, normalizer, config, *losses)
     if not actor.discrete:
         with frozen(critic):

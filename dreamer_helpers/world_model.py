@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from dreamer_helpers import device as hardware
+from dreamer_helpers import fast
 from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import OneHot
 from dreamer_helpers.errors import UserError
@@ -41,8 +41,6 @@ from dreamer_helpers.nets import (
     Norm,
     RMSNorm,
     TwoHotHead,
-    assembled,
-    block_product,
 )  # fmt: skip
 from dreamer_helpers.symlog import symexp, symlog
 
@@ -111,13 +109,13 @@ class BlockGRU(nn.Module):
 
         Of ``hidden``, the rows by which each block reads its own part of h, and, blocks side by side, those that read
         the inputs shared by all blocks, (3 units, D); then ``gates`` and its bias. Block-diagonal ones are
-        :func:`assembled`, and a dense ``gates`` puts out all resets first, then all candidates, then all updates.
+        :func:`fast.assembled`, and a dense ``gates`` puts out all resets first, then all candidates, then all updates.
         """
         own = self.hidden.weight.shape[2]
         shared = self.hidden.weight[:, own:].transpose(0, 1).flatten(1)
-        gates = assembled(self.gates.weight)
+        gates = fast.assembled(self.gates.weight)
         gates = self._by_gate(gates) if gates.dim() == 2 else gates
-        return assembled(self.hidden.weight[:, :own]), shared, gates, self._by_gate(self.gates.bias)
+        return fast.assembled(self.hidden.weight[:, :own]), shared, gates, self._by_gate(self.gates.bias)
 
     def _by_gate(self, x: Tensor) -> Tensor:
         """The last axis in the order (gate, block, unit), where the weights have (block, gate, unit)."""
@@ -128,8 +126,8 @@ class BlockGRU(nn.Module):
         own, shared, gates, bias = weights
         inputs = torch.cat([self.from_deter(deter), self.from_stoch(stoch), action], -1)  # (B, 3 units)
         x = torch.addmm(self.hidden.bias, inputs, shared)  # every block sees all inputs
-        x = x + block_product(deter, own)  # and its own part of h
-        x = block_product(F.silu(self.norm(x)), gates)
+        x = x + fast.block_product(deter, own)  # and its own part of h
+        x = fast.block_product(F.silu(self.norm(x)), gates)
         return self._update(deter, *((x if gates.dim() == 2 else self._by_gate(x)) + bias).chunk(3, -1))  # (B, D) each
 
 
@@ -218,14 +216,14 @@ class RSSM(nn.Module):
         seen = F.linear(embeds, of_embed, linear.bias)  # (B, T, units)
         finish = nn.Sequential(*rest, *layers)
         deters, stochs, logits = [], [], []
-        with hardware.few_rows(len(embeds)):
+        with fast.few_rows(len(embeds)):
             for see, action, kept in zip(seen.unbind(1), actions.unbind(1), keep.unbind(1), strict=True):
                 deter = self.cell.advance(carry.deter * kept, carry.stoch.flatten(1) * kept, action, weights)
                 posterior = self._latent(finish(torch.addmm(see, deter, of_deter.t())))
                 carry = State(deter, posterior.sample())
                 deters.append(deter), stochs.append(carry.stoch), logits.append(posterior.logits)
         states, of_posterior = State(torch.stack(deters, 1), torch.stack(stochs, 1)), torch.stack(logits, 1)
-        hardware.few_rows_backward(seen, of_posterior, len(embeds))
+        fast.few_rows_backward(seen, of_posterior, len(embeds))
         return states, OneHot(of_posterior, self.unimix)
 
     def imagine(self, start: State, policy: Callable[[State], Tensor], horizon: int) -> tuple[State, Tensor]:

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dreamer_helpers import actor_critic, device
+from dreamer_helpers import actor_critic, device, fast
 from dreamer_helpers.config import preset
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.train import DreamerV3, Parts
@@ -146,7 +146,7 @@ def test_products_of_few_rows_are_exact_forwards_and_backwards_and_fast_ones_com
 
     before = torch.get_float32_matmul_precision()
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    monkeypatch.setitem(device._few_rows, "other", False)
+    monkeypatch.setitem(fast.products, "other", False)
     try:
         device.set_threads(1)
         config = preset("cpu", **SMALL | dict(batch_size=5, seq_len=7))  # numbers that nothing else has
@@ -163,10 +163,10 @@ def test_products_of_few_rows_are_exact_forwards_and_backwards_and_fast_ones_com
         with Watch():
             agent.act(obs, None)
         assert {chosen for _, chosen in seen} == {"highest"}
-        with pytest.raises(ZeroDivisionError), device.few_rows(1):
+        with pytest.raises(ZeroDivisionError), fast.few_rows(1):
             1 / 0  # noqa: B018
         assert torch.get_float32_matmul_precision() == "medium"
-        with device.few_rows(1000):
+        with fast.few_rows(1000):
             assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)

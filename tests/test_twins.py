@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from dreamer_helpers import nets, symlog
+from dreamer_helpers import fast, nets, symlog, variants
 from dreamer_helpers.actor_critic import (
     Critic,
     ReturnNormalizer,
@@ -22,8 +22,10 @@ from dreamer_helpers.actor_critic import (
 )
 from dreamer_helpers.config import preset
 from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy, OneHot
-from dreamer_helpers.nets import BlockLinear, ContinueHead, RMSNorm, assembled, block_product
+from dreamer_helpers.fast import assembled, block_product
+from dreamer_helpers.nets import BlockLinear, ContinueHead, RMSNorm
 from dreamer_helpers.optim import LaProp, clip_adaptively_
+from dreamer_helpers.train import DreamerV3
 from dreamer_helpers.variants import DenseGRU, LayerNorm, TanhNormal
 from dreamer_helpers.world_model import RSSM, BlockGRU, State, WorldModel
 from helpers import make_batch
@@ -189,20 +191,53 @@ def block_gru(cell: BlockGRU, deter: Tensor, stoch: Tensor, action: Tensor) -> T
     return torch.cat(new, -1)
 
 
-@pytest.mark.parametrize("dense", [nets.DENSE, 0], ids=["assembled", "in blocks"])
+@pytest.mark.parametrize("dense", [fast.DENSE, 0], ids=["assembled", "in blocks"])
 def test_block_gru_is_the_same_block_by_block(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nets, "DENSE", dense)
+    monkeypatch.setattr(fast, "DENSE", dense)
     cell = BlockGRU(16, 12, 2, units=8, blocks=4)
     for parameter in cell.parameters():
         nn.init.normal_(parameter, std=0.5)
     inputs = [torch.randn(5, size, requires_grad=True) for size in (16, 12, 2)]
     readable = block_gru(cell, *inputs)
-    fast = cell.advance(*inputs[:2], cell.embed_action(inputs[2]), cell.weights())
+    advanced = cell.advance(*inputs[:2], cell.embed_action(inputs[2]), cell.weights())
     wanted = [*inputs, *cell.parameters()]
     expected = torch.autograd.grad(readable.square().sum(), wanted)
-    for other in (cell(*inputs), fast):
+    for other in (cell(*inputs), advanced):
         assert_close(other, readable)
         assert_close(torch.autograd.grad(other.square().sum(), wanted), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [nets.RMSNorm, variants.LayerNorm], ids=["bias", "no bias"])
+def test_looking_up_the_weights_of_one_hot_latents_is_the_product(norm: Callable[[int], nn.Module]) -> None:
+    head = nets.Head(7 + 5 * 32, 3, 9, 2, norm)
+    dense = torch.randn(40, 4, 7, requires_grad=True)
+    stoch = F.one_hot(torch.randint(32, (40, 4, 5)), 32).float()
+    ones = fast.Ones.of(stoch)
+    assert ones is not None and fast.Ones.of(stoch[:1]) is None and fast.Ones.of(stoch[..., :2, :]) is None
+    features = torch.cat([dense, stoch.flatten(-2)], -1)
+    plain, looked_up = head(features), head(features, ones)
+    assert_close(looked_up, plain)
+    wanted = [dense, *head.parameters()]
+    by_plain, by_lookup = (torch.autograd.grad(x.square().sum(), wanted, retain_graph=True) for x in (plain, looked_up))
+    assert_close(by_lookup, by_plain, rtol=1e-3, atol=1e-4)
+
+
+def test_a_dream_and_its_losses_do_not_depend_on_looking_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = preset("cpu", num_categoricals=16, num_categories=8, rnn_hidden_dim=16, blocks=2, hidden_dim=16)
+    agent = DreamerV3(config, spaces.Box(-1, 1, (3,)), spaces.Discrete(2))
+    batch = make_batch(agent.config, agent.observation_space, spaces.Discrete(2))
+    results, used = [], []
+    apply = fast.Lookup.apply
+    monkeypatch.setattr(fast.Lookup, "apply", lambda *inputs: used.append(1) or apply(*inputs))
+    for fewest in (fast.LOOKUP, 10**9):
+        monkeypatch.setattr(fast, "LOOKUP", fewest)
+        torch.manual_seed(1)
+        total, _, metrics = agent.loss(batch)
+        gradients = torch.autograd.grad(total, [*agent.actor.parameters(), *agent.critic.head.parameters()])
+        results.append((total.detach(), metrics["imagined_return"], gradients))
+        assert used  # and not once more in the second round
+    assert len(used) == config.imagination_horizon + 1 + 5  # the actor at each step; both heads, critics and actor
+    assert_close(*results, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("side", [1, 2, 4])
