@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy
 from dreamer_helpers.fast import Ones
-from dreamer_helpers.nets import Head, Norm, RMSNorm, TwoHotHead
+from dreamer_helpers.nets import Head, Norm, RMSNorm, TwoHotHead, prefer_small_
 from dreamer_helpers.world_model import State, WorldModel
 
 
@@ -91,6 +91,7 @@ class Critic(nn.Module):
         self.head = scalar_head(
             features, config.hidden_dim, config.mlp_layers, norm, bins=config.num_bins, scale=config.value_init_scale
         )
+        prefer_small_(self.head, config.value_init_slope)
         self.slow = copy.deepcopy(self.head).requires_grad_(False)
 
     def forward(self, features: Tensor, ones: Ones | None = None) -> Tensor:

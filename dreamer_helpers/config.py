@@ -71,6 +71,9 @@ class Config:
     replay_critic_coef: float = setting(0.3, "scale of the critic loss on replayed data", "factor", "paper")
     actor_init_scale: float = setting(0.01, "scale of the initial policy output weights", "factor", "code")
     value_init_scale: float = setting(0.0, "the same of reward and value outputs", "factor", "paper: zero")
+    value_init_slope: float = setting(
+        0.0, "by how much their initial logits fall for each unit of a bin's symlog", "nats", "course; 0 in code"
+    )
 
     # --- optimiser
     learning_rate: float = setting(4e-5, "learning rate", "1/update", "paper")
@@ -172,9 +175,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         rnn_hidden_dim=128, hidden_dim=96, num_categoricals=8, num_categories=8, cnn_depth=16,
         cnn_mults=(1, 2, 4, 4), cnn_kernel=4, convolution="strided", image_patch=2, mlp_layers=2, num_bins=63,
         gate_init_scale=8.0, batch_size=16, seq_len=16, imagination_last=8, num_envs=4, train_ratio=64.0,
-        replay_capacity=100_000, learning_rate=3e-3, actor_critic_learning_rate=5e-4, critic_learning_rate=1.5e-3,
+        replay_capacity=100_000, learning_rate=3e-3, actor_critic_learning_rate=2.5e-4, critic_learning_rate=1.5e-3,
         warmup=50, entropy_coef=0.03, free_nats=0.1, image_pixels=4096, vector_scale=10.0, return_floor=1e-3,
-        return_debias=True,
+        return_debias=True, value_init_slope=0.5,
     ),
     # The hyperparameters and choices that this course's plan began with.
     "card": dict(

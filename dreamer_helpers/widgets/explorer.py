@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Mapping
 from typing import Any
 
 import ipywidgets as widgets
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dreamer_helpers import plots
 from dreamer_helpers.errors import UserError, did_you_mean
+from dreamer_helpers.video import png
 from dreamer_helpers.widgets.base import Described
 
 PAUSE = 0.01  # seconds to wait for the next move before drawing: a burst of moves is drawn once
@@ -28,6 +29,7 @@ class Explorer(Described):
         self.controls = dict(controls)
         self.figure = plots.new_figure(width, height)
         FigureCanvasAgg(self.figure)
+        self.figure.set_facecolor("white")
         self.prepare()
         self.figure.canvas.draw()
         self.figure.set_layout_engine("none")  # the layout stays as it is: to find it again costs half of a redraw
@@ -67,9 +69,8 @@ class Explorer(Described):
         """Bring figure and words up to date with the controls."""
         self._waiting = False
         self.alt = self.update(**{name: control.value for name, control in self.controls.items()})
-        buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", facecolor="white", pil_kwargs={"compress_level": 1})
-        self.picture.value = buffer.getvalue()
+        self.figure.canvas.draw()  # savefig would draw everything twice
+        self.picture.value = png(np.asarray(self.figure.canvas.buffer_rgba())[..., :3])
         self.words.value = f'<div role="status">{self.alt}</div>'
         self.drawn += 1
 

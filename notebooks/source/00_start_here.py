@@ -16,10 +16,8 @@
 import importlib.util
 import sys
 
-if (
-    importlib.util.find_spec("dreamer_helpers") is None
-):  # in a clone that was not installed, as on Colab
-    sys.path.insert(0, "..")
+if importlib.util.find_spec("dreamer_helpers") is None:
+    sys.path.insert(0, "..")  # in a clone that was not installed, as on Colab
 from dreamer_helpers import course
 
 print(course.setup(seed=0))

@@ -10,16 +10,15 @@
 # | You will be able to | read a gradient step of DreamerV3 line by line; train, judge and keep an agent; see it dream |
 # | You need | Python, and an idea of what a gradient step is; new terms are explained where they come up |
 # | Reading | about 25 minutes |
-# | Computing | about 5 minutes on one CPU core |
+# | Computing | about 5 minutes on two CPU cores (a Colab GPU was not at hand to measure) |
+# | Exercises | none: every part was built before |
 
 # %%
 import importlib.util
 import sys
 
-if (
-    importlib.util.find_spec("dreamer_helpers") is None
-):  # in a clone that was not installed, as on Colab
-    sys.path.insert(0, "..")
+if importlib.util.find_spec("dreamer_helpers") is None:
+    sys.path.insert(0, "..")  # in a clone that was not installed, as on Colab
 from dreamer_helpers import course
 
 print(course.setup(seed=0))
@@ -477,4 +476,4 @@ claims(
 # </details>
 #
 # **In the paper** (arXiv 2301.04104, version 2): "World model learning", "Critic learning", "Actor learning";
-# Algorithm details in the methods.
+# Algorithm details in the methods. **Next**: lesson 10, one set of hyperparameters for many tasks, yours among them.

@@ -26,7 +26,7 @@ from serve import serve
 from torch.utils.flop_counter import FlopCounterMode
 
 from dreamer_helpers import device as hardware
-from dreamer_helpers.config import Config, preset
+from dreamer_helpers.config import Config, parse_override, preset
 from dreamer_helpers.train import DreamerV3
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -99,6 +99,9 @@ def main() -> None:
     parser.add_argument("--precision", choices=["float32", "bf16"], help="default: by device")
     parser.add_argument("--matmul", choices=["highest", "medium"], help="float32 products; default: by processor")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--size", help="an official model size in place of the configuration's")
+    parser.add_argument("--side", type=int, help="images of so many pixels a side in place of the observation")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="replace one setting")
     parser.add_argument("--steps", type=int, default=9, help="timed gradient steps")
     parser.add_argument("--device", help="cpu, cuda or mps; default: the best there is")
     parser.add_argument("--pooled", action="store_true", help="S2 with the default's convolutions, 5 x 5, pooled")
@@ -110,7 +113,8 @@ def main() -> None:
     on = hardware.select_device(options.device)
     precision = "bfloat16" if options.precision == "bf16" else options.precision
     changes = dict(convolution="pooled", cnn_kernel=5) if options.pooled else {}
-    config, *both = configuration(options.config, options.preset, **changes)
+    changes |= dict(parse_override(text) for text in options.set)
+    config, *both = configuration(options.config, options.preset, options.size, options.side, **changes)
     work, agent = make_work(config, *both, on, precision)
     parameters = sum(p.numel() for p in agent.parameters() if p.requires_grad)
     if options.serve:
@@ -118,7 +122,7 @@ def main() -> None:
         return
     count, clock = options.steps, time.perf_counter if on.type == "cuda" else time.process_time
     cpu, wall = {}, {}
-    for name, warm, repeat in (("train", 2, count), ("act", 20, 30 * count)):
+    for name, warm, repeat in (("train", min(2, count), count), ("act", 20, 30 * count)):
         cpu[name], wall[name] = [], []
         for i in range(warm + repeat):
             start = clock(), time.perf_counter()
