@@ -4,12 +4,13 @@ LESSON ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PEERS  := build/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab fresh test check notebooks answers bench results format clean
+.PHONY: help setup lab fresh test check notebooks answers bench bench-growth bench-peers results format clean
 
 help:             ## this list
-	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 setup: $(READY)   ## make the local environment
 
@@ -44,8 +45,19 @@ notebooks: setup  ## build the committed notebooks from their sources; LESSON=09
 answers: setup    ## write the teacher's set to answers/: every exercise solved
 	$(BIN)/python tools/build_notebooks.py --answers
 
-bench: setup      ## time one gradient step of the standard configurations
-	$(BIN)/python tests/benchmarks/step.py --all
+bench: setup      ## what everything costs: gradient steps, acting, environments, replay, a dreamed frame
+	$(BIN)/python tests/benchmarks/bench.py --json build/bench.json
+
+bench-growth: setup  ## how cost grows with model, sequence, batch, image and replay
+	$(BIN)/python tests/benchmarks/bench.py --growth --json build/growth.json
+
+bench-peers: setup $(PEERS)  ## our gradient step beside that of sheeprl, in turns on one core
+	$(BIN)/python tests/benchmarks/peers.py --peer $(PEERS)/bin/python --json build/peers.json
+
+$(PEERS):
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -q "$$(grep '^torch==' constraints.txt)" || { rm -rf $(PEERS); exit 1; }
+	$(PEERS)/bin/python -m pip install -q "$$(grep '^torch==' constraints.txt)" sheeprl==0.8.4 || { rm -rf $(PEERS); exit 1; }
 
 results: setup    ## remake the learning table of the README (a little over an hour on two cores)
 	$(BIN)/python tests/benchmarks/learning.py

@@ -26,7 +26,7 @@ from serve import serve
 from torch.utils.flop_counter import FlopCounterMode
 
 from dreamer_helpers import device as hardware
-from dreamer_helpers.config import Config, parse_override, preset
+from dreamer_helpers.config import Config, parse_override, preset, size_settings
 from dreamer_helpers.train import DreamerV3
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -59,11 +59,12 @@ CONFIGURATIONS: dict[str, tuple[dict[str, Any], spaces.Space, spaces.Space, str]
 
 
 def configuration(
-    name: str, preset_name: str | None = None, **changes: Any
+    name: str, preset_name: str | None = None, size: str | None = None, side: int | None = None, **changes: Any
 ) -> tuple[Config, spaces.Space, spaces.Space]:
-    """Config and spaces of a standard configuration. With ``pooled=True``, S2 has the default's own convolutions."""
+    """Config and spaces of a standard configuration, with another model size or image, or single settings replaced."""
     sizes, observations, actions, usual = CONFIGURATIONS[name]
-    return preset(preset_name or usual, **{**sizes, **changes}), observations, actions
+    settings = {**sizes, **(size_settings(size) if size else {}), **changes}
+    return preset(preset_name or usual, **settings), pixels(side) if side else observations, actions
 
 
 def make_work(
@@ -114,7 +115,7 @@ def main() -> None:
     precision = "bfloat16" if options.precision == "bf16" else options.precision
     changes = dict(convolution="pooled", cnn_kernel=5) if options.pooled else {}
     changes |= dict(parse_override(text) for text in options.set)
-    config, *both = configuration(options.config, options.preset, options.size, options.side, **changes)
+    config, *both = configuration(options.config, options.preset, size=options.size, side=options.side, **changes)
     work, agent = make_work(config, *both, on, precision)
     parameters = sum(p.numel() for p in agent.parameters() if p.requires_grad)
     if options.serve:
