@@ -180,7 +180,7 @@ class ReturnNormalizer(nn.Module):
     ):
         super().__init__()
         self.percent, self.rate, self.floor, self.debias = (low, high), rate, floor, debias
-        for name in ("low", "high", "weight"):
+        for name in ("low", "high", "weight") if debias else ("low", "high"):
             self.register_buffer(name, torch.zeros(()))
 
     @torch.no_grad()
@@ -189,8 +189,10 @@ class ReturnNormalizer(nn.Module):
         low, high = _percentiles(returns, *self.percent)
         self.low.lerp_(low, self.rate)
         self.high.lerp_(high, self.rate)
-        self.weight.lerp_(torch.ones_like(self.weight), self.rate)
-        span = (self.high - self.low) / self.weight if self.debias else self.high - self.low
+        span = self.high - self.low
+        if self.debias:
+            self.weight.lerp_(torch.ones_like(self.weight), self.rate)
+            span = span / self.weight
         return span.clamp(min=self.floor)
 
 

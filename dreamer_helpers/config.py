@@ -173,11 +173,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     # One preset for every lesson on a CPU: the algorithm of the default, small, and in a hurry.
     "cpu": dict(
         rnn_hidden_dim=128, hidden_dim=96, num_categoricals=8, num_categories=8, cnn_depth=16,
-        cnn_mults=(1, 2, 4, 4), cnn_kernel=4, convolution="strided", image_patch=2, mlp_layers=2, num_bins=63,
-        gate_init_scale=8.0, batch_size=16, seq_len=16, imagination_last=8, num_envs=4, train_ratio=64.0,
-        replay_capacity=100_000, learning_rate=3e-3, actor_critic_learning_rate=2.5e-4, critic_learning_rate=1.5e-3,
-        warmup=50, entropy_coef=0.03, free_nats=0.1, image_pixels=4096, vector_scale=10.0, return_floor=1e-3,
-        return_debias=True, value_init_slope=0.5,
+        cnn_mults=(1, 2, 4, 4), cnn_kernel=4, convolution="strided", mlp_layers=2, num_bins=63, gate_init_scale=8.0,
+        batch_size=16, seq_len=16, num_envs=4, replay_capacity=100_000, learning_rate=3e-3,
+        actor_critic_learning_rate=5e-4, warmup=50, entropy_coef=0.03, free_nats=0.1, image_pixels=4096,
+        vector_scale=10.0,
     ),
     # The hyperparameters and choices that this course's plan began with.
     "card": dict(

@@ -278,7 +278,9 @@ plots.dream_picture(
 
 # %% tags=["nbval-check-output"]
 errors = [row["loss/vector"] for row in progress.log if "loss/vector" in row]
-share = 8 * progress.updates / progress.steps  # below 1: nothing is learned from the first steps
+share = (
+    replayed / config.train_ratio * progress.updates / progress.steps
+)  # below 1: the first steps teach nothing
 claims(
     {
         "the model's error on observations at least halved": errors[-1] < 0.5 * errors[0],

@@ -19,13 +19,6 @@ def minigrid_pixels(name: str, **arguments: object) -> gym.Env:
     return ImgObsWrapper(RGBImgObsWrapper(gym.make(name, **arguments), tile_size=4))
 
 
-def still_lake(**arguments: object) -> gym.Env:
-    """FrozenLake-v1 on ice that does not slip: a number says where one stands, 1 is paid at the goal alone."""
-    return gym.make("FrozenLake-v1", is_slippery=False, **arguments)
-
-
-gym.register("FrozenLakeStill-v0", still_lake)
 gym.register("CartPoleMilli-v0", scaled_cartpole, kwargs={"scale": 0.001})
 gym.register("CartPoleKilo-v0", scaled_cartpole, kwargs={"scale": 1000.0})
 gym.register("MiniGridEmpty5x5-v0", minigrid_pixels, kwargs={"name": "MiniGrid-Empty-5x5-v0"})
-gym.register("MiniGridRandom5x5-v0", minigrid_pixels, kwargs={"name": "MiniGrid-Empty-Random-5x5-v0"})
