@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy
 from dreamer_helpers.fast import Ones
-from dreamer_helpers.nets import Head, Norm, RMSNorm, TwoHotHead, prefer_small_
+from dreamer_helpers.nets import Head, Norm, RMSNorm, TwoHotHead
 from dreamer_helpers.world_model import State, WorldModel
 
 
@@ -91,7 +91,6 @@ class Critic(nn.Module):
         self.head = scalar_head(
             features, config.hidden_dim, config.mlp_layers, norm, bins=config.num_bins, scale=config.value_init_scale
         )
-        prefer_small_(self.head, config.value_init_slope)
         self.slow = copy.deepcopy(self.head).requires_grad_(False)
 
     def forward(self, features: Tensor, ones: Ones | None = None) -> Tensor:
@@ -169,10 +168,8 @@ def _percentiles(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
 class ReturnNormalizer(nn.Module):
     """The running form of :func:`return_scale`: two percentiles, each followed at ``rate``, starting at 0.
 
-    Starting at 0, the range is underestimated for some 100 updates, and the floor of 1 catches the worst of that.
-    Where returns are large the first advantages are large as well, and the optimiser remembers them; where they are
-    small the floor silences them. ``debias`` divides by the weight that the batches have so far, so that a return's
-    unit does not matter from the first update on. Source: tests/golden/retnorm.npz, ``perc``, ``perc_debias``.
+    Starting at 0, the range is underestimated for some 100 updates; the floor catches the worst of that. ``debias``
+    divides by the weight of the batches so far instead. Source: tests/golden/retnorm.npz, ``perc``, ``perc_debias``.
     """
 
     def __init__(

@@ -65,23 +65,20 @@ class Config:
     return_high: float = setting(95.0, "upper percentile of the return range", "percent", "paper")
     return_rate: float = setting(0.01, "rate at which the return range follows", "1/update", "paper: decay 0.99")
     return_floor: float = setting(1.0, "returns are never scaled up: smallest range", "return", "paper")
+    return_floor_relative: bool = setting(
+        False, "count that floor in units of the largest reward replayed so far", "yes/no", "course"
+    )
     return_debias: bool = setting(False, "correct the start of the return range, which begins at 0", "yes/no", "code")
     slow_rate: float = setting(0.02, "rate at which the slow critic follows", "1/update", "paper: decay 0.98")
     slow_critic_coef: float = setting(1.0, "pull of the critic towards its slow copy", "factor", "paper")
     replay_critic_coef: float = setting(0.3, "scale of the critic loss on replayed data", "factor", "paper")
     actor_init_scale: float = setting(0.01, "scale of the initial policy output weights", "factor", "code")
     value_init_scale: float = setting(0.0, "the same of reward and value outputs", "factor", "paper: zero")
-    value_init_slope: float = setting(
-        0.0, "by how much their initial logits fall for each unit of a bin's symlog", "nats", "course; 0 in code"
-    )
 
     # --- optimiser
     learning_rate: float = setting(4e-5, "learning rate", "1/update", "paper")
     actor_critic_learning_rate: float = setting(
         0.0, "learning rate of actor and critic; 0: the same as for the world model", "1/update", "course"
-    )
-    critic_learning_rate: float = setting(
-        0.0, "learning rate of the critic; 0: the same as for the actor", "1/update", "course"
     )
     adam_eps: float = setting(1e-20, "added to the root of the second moment", "gradient", "paper")
     beta1: float = setting(0.9, "decay of the momentum", "1/update", "paper")
@@ -176,7 +173,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         cnn_mults=(1, 2, 4, 4), cnn_kernel=4, convolution="strided", mlp_layers=2, num_bins=63, gate_init_scale=8.0,
         batch_size=16, seq_len=16, num_envs=4, replay_capacity=100_000, learning_rate=3e-3,
         actor_critic_learning_rate=5e-4, warmup=50, entropy_coef=0.03, free_nats=0.1, image_pixels=4096,
-        vector_scale=10.0,
+        vector_scale=10.0, return_floor_relative=True,
     ),
     # The hyperparameters and choices that this course's plan began with.
     "card": dict(

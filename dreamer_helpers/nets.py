@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dreamer_helpers import fast
-from dreamer_helpers.symlog import symexp_bins, symlog, two_hot_loss, two_hot_mean
+from dreamer_helpers.symlog import symexp_bins, two_hot_loss, two_hot_mean
 
 Norm = Callable[[int], nn.Module]
 """Makes a normalisation layer for so many features (or channels)."""
@@ -141,17 +141,6 @@ class TwoHotHead(Head):
     def mean(self, logits: Tensor) -> Tensor:
         """The predicted number: (..., bins) -> (...)."""
         return two_hot_mean(logits, self.bins)
-
-
-@torch.no_grad()
-def prefer_small_(head: nn.Module, slope: float) -> None:
-    """Let a two-hot head begin with logits that fall by ``slope`` for each unit of a bin's symlog, in place.
-
-    Its first prediction is still exactly 0. Without a slope the outermost bins, at -4.85e8 and 4.85e8, are as likely
-    as the others at first, and for hundreds of updates their imbalance is more than a small return.
-    """
-    if slope and isinstance(head, TwoHotHead):
-        head[-1].bias -= slope * symlog(head.bins).abs()
 
 
 class ContinueHead(Head):

@@ -40,13 +40,12 @@ Batch = dict[str, Tensor]
 
 
 def laprop(agent: DreamerV3) -> LaProp:
-    """The one optimiser of the agent; actor and critic may have learning rates of their own."""
+    """The one optimiser of the agent; actor and critic may have a learning rate of their own."""
     config = agent.config
-    actor_rate = config.actor_critic_learning_rate or config.learning_rate
+    behaviour = [*agent.actor.parameters(), *agent.critic.head.parameters()]
     groups = [
         {"params": list(agent.world_model.parameters()), "lr": config.learning_rate},
-        {"params": list(agent.actor.parameters()), "lr": actor_rate},
-        {"params": list(agent.critic.head.parameters()), "lr": config.critic_learning_rate or actor_rate},
+        {"params": behaviour, "lr": config.actor_critic_learning_rate or config.learning_rate},
     ]
     return LaProp(
         groups, clip=config.gradient_clip, beta1=config.beta1, beta2=config.beta2, eps=config.adam_eps,
@@ -121,8 +120,11 @@ class DreamerV3(nn.Module):
         )  # fmt: skip
         self.critic = Critic(config, features, **shared)
         self.normalizer = parts.return_normalizer(
-            config.return_low, config.return_high, config.return_rate, config.return_floor, config.return_debias
-        )
+            config.return_low, config.return_high, config.return_rate, config.return_floor,
+            **({"debias": True} if config.return_debias else {}),
+        )  # fmt: skip
+        if config.return_floor_relative:
+            self.register_buffer("largest_reward", torch.zeros(()))
 
     @property
     def device(self) -> torch.device:
@@ -188,6 +190,8 @@ class DreamerV3(nn.Module):
         config, parts = self.config, self.parts
         carry, batch = split_context(batch, config.num_categories)
         losses, states = self.world_model.loss(batch, carry)
+        if config.return_floor_relative:
+            self._follow_rewards(batch["reward"])
 
         last = config.imagination_last or config.seq_len  # dreams start from the last steps of each sequence
         starts = State(states.deter[:, -last:].flatten(0, 1), states.stoch[:, -last:].flatten(0, 1)).detach()
@@ -211,6 +215,15 @@ class DreamerV3(nn.Module):
         means = {name: loss.mean() for name, loss in losses.items()}
         total = sum(scales.get(name, 1.0) * mean for name, mean in means.items())
         return total, states, {**{f"loss/{name}": mean for name, mean in means.items()}, **metrics}
+
+    def _follow_rewards(self, rewards: Tensor) -> None:
+        """Count the floor of the return range in units of the largest reward so far; before there is any, in ones.
+
+        Returns are scaled up at most as far as if that reward were 1, so that the unit of rewards does not matter.
+        """
+        torch.maximum(self.largest_reward, rewards.abs().amax(), out=self.largest_reward)
+        unit = torch.where(self.largest_reward > 0, self.largest_reward, 1.0)
+        self.normalizer.floor = self.config.return_floor * unit
 
     def _check(self, batch: Batch) -> None:
         """Raise UserError unless the batch has the entries and the shapes that the agent was made for."""

@@ -326,13 +326,12 @@ def three_adams(agent: DreamerV3) -> ClippedAdam:
     Actor and critic: eps 1e-5, clipped at 100. Source: code of 2023, configs.yaml.
     """
     config = agent.config
-    actor_rate = config.actor_critic_learning_rate or config.learning_rate
-    critic_rate, behaviour = config.critic_learning_rate or actor_rate, {"eps": 1e-5, "clip": 100.0}
+    behaviour = {"lr": config.actor_critic_learning_rate or config.learning_rate, "eps": 1e-5, "clip": 100.0}
     model = {"lr": config.learning_rate, "eps": config.adam_eps, "clip": config.gradient_clip}
     groups = [
         {"params": list(agent.world_model.parameters()), **model},
-        {"params": list(agent.actor.parameters()), "lr": actor_rate, **behaviour},
-        {"params": list(agent.critic.head.parameters()), "lr": critic_rate, **behaviour},
+        {"params": list(agent.actor.parameters()), **behaviour},
+        {"params": list(agent.critic.head.parameters()), **behaviour},
     ]
     return ClippedAdam(groups, betas=(config.beta1, config.beta2))
 

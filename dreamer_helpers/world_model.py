@@ -41,7 +41,6 @@ from dreamer_helpers.nets import (
     Norm,
     RMSNorm,
     TwoHotHead,
-    prefer_small_,
 )  # fmt: skip
 from dreamer_helpers.symlog import symexp, symlog
 
@@ -392,7 +391,6 @@ class WorldModel(nn.Module):
         self.reward = scalar_head(
             self.feature_dim, units, layers, norm, bins=config.num_bins, scale=config.value_init_scale
         )
-        prefer_small_(self.reward, config.value_init_slope)
         self.cont = continue_head(self.feature_dim, units, layers, norm, gamma=config.gamma)
 
     # The names of the lessons, in the order in which a step of the model uses them.

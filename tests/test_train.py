@@ -113,12 +113,34 @@ def test_settings_on_the_command_line_have_the_type_of_the_field() -> None:
     assert {text: config.parse_override(text)[1] for text in wanted} == wanted
 
 
-def test_the_critic_may_learn_at_a_rate_of_its_own() -> None:
-    for names in ((), ("three_adams",)):
-        own = tiny_agent(actor_critic_learning_rate=1e-4, critic_learning_rate=1e-3, variants=names)
-        shared = tiny_agent(actor_critic_learning_rate=1e-4, critic_learning_rate=0.0, variants=names)
-        assert [group["lr"] for group in own.optimizer.param_groups][1:] == [1e-4, 1e-3]
-        assert [group["lr"] for group in shared.optimizer.param_groups][1:] == [1e-4, 1e-4]
+@pytest.mark.parametrize("unit", [0.001, 1.0, 1000.0])
+def test_the_unit_of_rewards_scales_the_floor_of_the_return_range(unit: float) -> None:
+    agent = tiny_agent(return_floor_relative=True)
+    batch = make_batch(agent.config, agent.observation_space, TWO)
+    batch["reward"] = torch.zeros_like(batch["reward"])
+    agent.train_step(batch)
+    assert agent.normalizer.floor == 1  # nothing was paid so far
+    batch["reward"][0, 2] = -unit
+    agent.train_step(batch)
+    assert agent.normalizer.floor == pytest.approx(unit)
+    batch["reward"][0, 2] = 0.1 * unit  # smaller ones change nothing
+    agent.train_step(batch)
+    assert agent.normalizer.floor == pytest.approx(unit)
+    again = tiny_agent(return_floor_relative=True)
+    again.load_state_dict(agent.state_dict())
+    again.train_step(batch)
+    assert again.normalizer.floor == pytest.approx(unit)  # remembered in a file
+
+
+def test_a_relative_floor_changes_nothing_where_the_largest_reward_is_one() -> None:
+    """So what was measured with such rewards before the setting existed stands."""
+    ends = []
+    for relative in (False, True):
+        torch.manual_seed(0)
+        config = dataclasses.replace(TINY, return_floor_relative=relative)
+        progress = train.train(config, "CartPole-v1", 200, seed=0, progress_bar=False)
+        ends.append(torch.cat([p.flatten() for p in progress.agent.parameters()]))
+    assert torch.equal(*ends)
 
 
 @pytest.mark.parametrize("name", ["default", "card", "v2023"])

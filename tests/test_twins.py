@@ -240,19 +240,6 @@ def test_a_dream_and_its_losses_do_not_depend_on_looking_up(monkeypatch: pytest.
     assert_close(*results, rtol=1e-4, atol=1e-6)
 
 
-def test_a_head_that_prefers_small_numbers_begins_at_zero_with_faint_far_bins() -> None:
-    head = nets.TwoHotHead(3, 4, 1, bins=63)
-    nets.prefer_small_(head, 0.5)
-    logits = head(torch.randn(5, 3))
-    assert torch.equal(head.mean(logits), torch.zeros(5))
-    wanted = (1 + head.bins.abs()) ** -0.5  # exp(-0.5 log(1 + |b|))
-    assert_close(logits.softmax(-1), (wanted / wanted.sum()).expand(5, -1))
-    other = nets.Head(3, 1, 4, 1)
-    before = other[-1].bias.clone()
-    nets.prefer_small_(other, 0.5)  # no bins, nothing to prefer
-    assert torch.equal(other[-1].bias, before)
-
-
 @pytest.mark.parametrize("side", [1, 2, 4])
 def test_patches_are_squares_of_pixels_and_go_back(side: int) -> None:
     image = torch.randn(2, 8, 12, 3)
