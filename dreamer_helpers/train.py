@@ -149,7 +149,7 @@ class DreamerV3(nn.Module):
             state = AgentState(
                 self.world_model.initial(count), torch.zeros(count, self.actions.dim, device=self.device)
             )
-        with hardware.precision(self.device, self.precision), fast.few_rows(len(inputs["is_first"])):
+        with hardware.precision(self.device, self.precision), fast.few_rows(inputs["is_first"]):
             embed = self.world_model.encoder(inputs)
             deter = self.world_model.dynamics_step(state.latent, state.action, inputs["is_first"])
             posterior = self.world_model.posterior(deter, embed)

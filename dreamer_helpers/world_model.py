@@ -216,14 +216,14 @@ class RSSM(nn.Module):
         seen = F.linear(embeds, of_embed, linear.bias)  # (B, T, units)
         finish = nn.Sequential(*rest, *layers)
         deters, stochs, logits = [], [], []
-        with fast.few_rows(len(embeds)):
+        with fast.few_rows(embeds):
             for see, action, kept in zip(seen.unbind(1), actions.unbind(1), keep.unbind(1), strict=True):
                 deter = self.cell.advance(carry.deter * kept, carry.stoch.flatten(1) * kept, action, weights)
                 posterior = self._latent(finish(torch.addmm(see, deter, of_deter.t())))
                 carry = State(deter, posterior.sample())
                 deters.append(deter), stochs.append(carry.stoch), logits.append(posterior.logits)
         states, of_posterior = State(torch.stack(deters, 1), torch.stack(stochs, 1)), torch.stack(logits, 1)
-        fast.few_rows_backward(seen, of_posterior, len(embeds))
+        fast.few_rows_backward(seen, of_posterior)
         return states, OneHot(of_posterior, self.unimix)
 
     def imagine(self, start: State, policy: Callable[[State], Tensor], horizon: int) -> tuple[State, Tensor]:

@@ -163,10 +163,10 @@ def test_products_of_few_rows_are_exact_forwards_and_backwards_and_fast_ones_com
         with Watch():
             agent.act(obs, None)
         assert {chosen for _, chosen in seen} == {"highest"}
-        with pytest.raises(ZeroDivisionError), fast.few_rows(1):
+        with pytest.raises(ZeroDivisionError), fast.few_rows(torch.ones(1)):
             1 / 0  # noqa: B018
         assert torch.get_float32_matmul_precision() == "medium"
-        with fast.few_rows(1000):
+        with fast.few_rows(torch.ones(1000)):
             assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
