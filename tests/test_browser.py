@@ -199,11 +199,13 @@ def test_a_lesson_runs_and_its_controls_answer(lesson: str, page: Any, server: t
             assert page.evaluate(TOGGLE, number), f"toggle {number} of {lesson} does not change its picture"
     page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
     page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+    page.wait_for_timeout(1500)  # the curtain that JupyterLab draws over the change
     for number in range(count):
         handles.nth(number).scroll_into_view_if_needed()
         page.wait_for_timeout(300)
         assert max(page.evaluate(MOVE, [number, key]) for key in ("ArrowRight", "ArrowLeft")) > 0
         screenshot(page, f"{lesson}_slider_{number}_dark")
+    page.locator(".jp-OutputArea-output img").first.scroll_into_view_if_needed()
     screenshot(page, f"{lesson}_dark")
     page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
 
