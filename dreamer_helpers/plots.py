@@ -52,13 +52,21 @@ def message(text: str) -> Figure:
 
 def tidy(axes: Axes, title: str, xlabel: str = "", ylabel: str = "") -> Axes:
     """Title on the left, no frame at the top and right, faint lines."""
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(title, loc="left", fontsize=10, y=1.0)
     axes.set_xlabel(xlabel, fontsize=9)
     axes.set_ylabel(ylabel, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     return axes
+
+
+def fix_labels(axes: Axes) -> None:
+    """Keep the labels of a drawn figure where they are; matplotlib else measures all tick labels at every drawing."""
+    below, left = axes.xaxis.label.get_position()[1], axes.yaxis.label.get_position()[0]
+    x, y = axes.transAxes.inverted().transform((left, below))
+    axes.xaxis.set_label_coords(0.5, y)
+    axes.yaxis.set_label_coords(x, 0.5)
 
 
 def draw_returns(axes: Axes, episodes: Sequence[tuple[int, float, int]], total_steps: int) -> None:
@@ -109,7 +117,7 @@ def draw_frames(axes: Axes, films: Sequence[np.ndarray], title: str, labels: Seq
             y, x = i * (height + gap), t * (width + gap)
             sheet[y : y + height, x : x + width] = frame
     axes.imshow(sheet, interpolation="nearest")
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(title, loc="left", fontsize=10, y=1.0)
     axes.set_xticks([t * (width + gap) + (width - 1) / 2 for t in range(count)])
     axes.set_xticklabels(labels or [str(t) for t in range(count)])
     axes.set_yticks([])

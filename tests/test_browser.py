@@ -237,7 +237,7 @@ def test_a_slider_is_quick(page: Any, server: tuple[str, str]) -> None:
     median, nine = statistics.median(times), sorted(times)[35]
     print(f"key to picture: median {median:.0f} ms, 9 of 10 within {nine:.0f} ms; {lag:.0f} ms behind a burst of 40")
     assert 0 < median < 300
-    assert lag < 500
+    assert lag < 400
 
 
 def test_an_exercise_is_written_and_passes(page: Any, server: tuple[str, str]) -> None:

@@ -32,7 +32,10 @@ class Explorer(Described):
         self.figure.set_facecolor("white")
         self.prepare()
         self.figure.canvas.draw()
-        self.figure.set_layout_engine("none")  # the layout stays as it is: to find it again costs half of a redraw
+        # The layout and the places of the labels stay as they are: to find them again costs half of a redraw.
+        self.figure.set_layout_engine("none")
+        for axes in self.figure.axes:
+            plots.fix_labels(axes)
         pixels = f"{int(width * self.figure.dpi)}px"
         self.picture = widgets.Image(format="png", layout=widgets.Layout(width=pixels, max_width="100%"))
         self.words = widgets.HTML()

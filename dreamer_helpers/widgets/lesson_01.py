@@ -28,6 +28,8 @@ class SymlogExplorer(Explorer):
         self.lines = [a.plot([0], [0], color=plots.COLOURS[i], linewidth=2)[0] for i, a in enumerate(self.axes)]
         self.identity = self.axes[0].plot([0], [0], ":", color="0.5", linewidth=1)[0]
         self.dots = [a.plot([0], [0], "o", color="black", markersize=6)[0] for a in self.axes]
+        for axes in self.axes:
+            axes.locator_params(nbins=4)  # ticks are most of the time of a redraw
         self.axes[0].set_xlabel("x", fontsize=9)
         self.axes[1].set_xlabel("x", fontsize=9)
         self.axes[2].set_xlabel("y", fontsize=9)
