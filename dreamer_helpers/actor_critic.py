@@ -168,17 +168,15 @@ def _percentiles(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
 class ReturnNormalizer(nn.Module):
     """The running form of :func:`return_scale`: two percentiles, each followed at ``rate``, starting at 0.
 
-    Starting at 0, the range is underestimated for some 100 updates; the floor catches the worst of that. ``debias``
-    divides by the weight of the batches so far instead. Source: tests/golden/retnorm.npz, ``perc``, ``perc_debias``.
+    Starting at 0, the range is underestimated for some 100 updates; the floor catches the worst of that. Source:
+    tests/golden/retnorm.npz, ``perc``.
     """
 
-    def __init__(
-        self, low: float = 5.0, high: float = 95.0, rate: float = 0.01, floor: float = 1.0, debias: bool = False
-    ):
+    def __init__(self, low: float = 5.0, high: float = 95.0, rate: float = 0.01, floor: float = 1.0):
         super().__init__()
-        self.percent, self.rate, self.floor, self.debias = (low, high), rate, floor, debias
-        for name in ("low", "high", "weight") if debias else ("low", "high"):
-            self.register_buffer(name, torch.zeros(()))
+        self.percent, self.rate, self.floor = (low, high), rate, floor
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
 
     @torch.no_grad()
     def forward(self, returns: Tensor) -> Tensor:
@@ -186,11 +184,7 @@ class ReturnNormalizer(nn.Module):
         low, high = _percentiles(returns, *self.percent)
         self.low.lerp_(low, self.rate)
         self.high.lerp_(high, self.rate)
-        span = self.high - self.low
-        if self.debias:
-            self.weight.lerp_(torch.ones_like(self.weight), self.rate)
-            span = span / self.weight
-        return span.clamp(min=self.floor)
+        return (self.high - self.low).clamp(min=self.floor)
 
 
 # --------------------------------------------------------------------------------------------------- losses

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dreamer_helpers.train import DreamerV3, Trainer
 
 AGENT, TRAINING = "dreamer-helpers agent", "dreamer-helpers training"
-VERSION = 2
+VERSION = 3
 TRAINING_FILE, AGENT_FILE = "training.safetensors", "agent.safetensors"
 
 
@@ -106,7 +106,7 @@ def training_state(trainer: Trainer) -> dict[str, Any]:
         "state": None if state is None else [*state.latent, state.action],
         "episodes": [trainer.episodes.returns, trainer.episodes.lengths],
         "pending": {key: torch.stack([metrics[key] for metrics in pending]) for key in keys},
-        "random": [torch.get_rng_state(), hardware.random_state(trainer.agent.device)],
+        "average": trainer.average, "random": [torch.get_rng_state(), hardware.random_state(trainer.agent.device)],
     }  # fmt: skip
 
 
@@ -134,6 +134,7 @@ def restore_training(trainer: Trainer, state: dict[str, Any]) -> None:
         trainer.set_state(*(tensor.to(trainer.agent.device) for tensor in state["state"]))
     rows = zip(*state["pending"].values(), strict=True)
     trainer.pending = [dict(zip(state["pending"], values, strict=True)) for values in rows]
+    trainer.average = [tensor.to(trainer.agent.device) for tensor in state["average"]]
     trainer.saved = progress.steps
     torch.set_rng_state(state["random"][0])
     hardware.set_random_state(trainer.agent.device, state["random"][1])

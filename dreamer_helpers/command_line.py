@@ -52,6 +52,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=_positive, help="environment steps; default: 10000")
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps; default: the best there is")
     parser.add_argument("--precision", help="float32 or bfloat16; default: by device")
+    parser.add_argument("--execution", default="eager", help="of gradient steps: eager, compile or graph (CUDA)")
     parser.add_argument("--threads", type=_positive, default=1, help="CPU threads")
     parser.add_argument("--logdir", type=Path, help="folder for log, checkpoints and agent")
     parser.add_argument("--save-every", type=_seconds, metavar="SECONDS", help="between checkpoints; default: 120")
@@ -102,7 +103,7 @@ def run(options: argparse.Namespace) -> None:
     chosen = hardware.select_device(options.device)
     if options.report:
         make_folder(options.report.parent)  # before the work, so that a wrong path costs nothing
-    where = {"device": chosen, "precision": options.precision}
+    where = {"device": chosen, "precision": options.precision, "execution": options.execution}
     if options.resume:
         progress = resume(options.resume, steps=options.steps, **where)
         env, seed = _task(options.resume)

@@ -68,18 +68,17 @@ class Config:
     return_floor_relative: bool = setting(
         False, "count that floor in units of the largest reward replayed so far", "yes/no", "course"
     )
-    return_debias: bool = setting(False, "correct the start of the return range, which begins at 0", "yes/no", "code")
     slow_rate: float = setting(0.02, "rate at which the slow critic follows", "1/update", "paper: decay 0.98")
     slow_critic_coef: float = setting(1.0, "pull of the critic towards its slow copy", "factor", "paper")
     replay_critic_coef: float = setting(0.3, "scale of the critic loss on replayed data", "factor", "paper")
     actor_init_scale: float = setting(0.01, "scale of the initial policy output weights", "factor", "code")
     value_init_scale: float = setting(0.0, "the same of reward and value outputs", "factor", "paper: zero")
+    bin_slope: float = setting(0.0, "fall of the first two-hot logits per unit of symlog", "logit", "course")
 
     # --- optimiser
     learning_rate: float = setting(4e-5, "learning rate", "1/update", "paper")
-    actor_critic_learning_rate: float = setting(
-        0.0, "learning rate of actor and critic; 0: the same as for the world model", "1/update", "course"
-    )
+    actor_learning_rate: float = setting(0.0, "learning rate of the actor; 0: learning_rate", "1/update", "course")
+    critic_learning_rate: float = setting(0.0, "learning rate of the critic; 0: learning_rate", "1/update", "course")
     adam_eps: float = setting(1e-20, "added to the root of the second moment", "gradient", "paper")
     beta1: float = setting(0.9, "decay of the momentum", "1/update", "paper")
     beta2: float = setting(0.999, "decay of the second moment", "1/update", "code; the paper prints 0.99")
@@ -87,6 +86,9 @@ class Config:
         0.3, "largest gradient norm as a share of the weight norm, per tensor (AGC)", "share", "paper"
     )
     warmup: int = setting(1000, "updates in which the learning rate rises from 0", "updates", "code")
+    average_share: float = setting(
+        0.0, "an agent whose training is over has its weights averaged over this last share of it", "share", "course"
+    )
 
     # --- data
     batch_size: int = setting(16, "sequences in a batch", "sequences", "paper")
@@ -140,8 +142,8 @@ MINIMUM: dict[str, float] = {
     "rnn_hidden_dim": 1, "hidden_dim": 1, "num_categoricals": 1, "num_categories": 2, "blocks": 1, "mlp_layers": 1,
     "head_layers": 1, "prior_layers": 1, "posterior_layers": 1, "cnn_depth": 1, "num_bins": 2, "unimix": 0,
     "free_nats": 0, "image_pixels": 0, "image_patch": 1, "vector_scale": 0, "imagination_horizon": 1,
-    "imagination_last": 0, "learning_rate": 0, "batch_size": 1, "seq_len": 2, "train_ratio": 0, "num_envs": 1,
-    "warmup": 0, "replay_capacity": 1,
+    "imagination_last": 0, "learning_rate": 0, "average_share": 0, "batch_size": 1, "seq_len": 2,
+    "train_ratio": 0, "num_envs": 1, "warmup": 0, "replay_capacity": 1,
 }  # fmt: skip
 """The smallest value that makes sense, for settings that have one."""
 
@@ -171,9 +173,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cpu": dict(
         rnn_hidden_dim=128, hidden_dim=96, num_categoricals=8, num_categories=8, cnn_depth=16,
         cnn_mults=(1, 2, 4, 4), cnn_kernel=4, convolution="strided", mlp_layers=2, num_bins=63, gate_init_scale=8.0,
-        batch_size=16, seq_len=16, num_envs=4, replay_capacity=100_000, learning_rate=3e-3,
-        actor_critic_learning_rate=5e-4, warmup=50, entropy_coef=0.03, free_nats=0.1, image_pixels=4096,
-        vector_scale=10.0, return_floor_relative=True,
+        batch_size=16, seq_len=16, num_envs=4, train_ratio=64.0, replay_capacity=100_000, learning_rate=3e-3,
+        actor_learning_rate=5e-4, critic_learning_rate=1.5e-3, average_share=0.1, warmup=50, entropy_coef=0.03,
+        imagination_last=8, free_nats=0.1, image_pixels=4096, image_patch=2, vector_scale=10.0, bin_slope=0.5,
+        return_floor_relative=True,
     ),
     # The hyperparameters and choices that this course's plan began with.
     "card": dict(
@@ -187,8 +190,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "v2023": dict(
         rnn_hidden_dim=512, hidden_dim=512, num_categoricals=32, num_categories=32, mlp_layers=2, head_layers=2,
         prior_layers=1, cnn_depth=32, cnn_mults=(1, 2, 4, 8), cnn_kernel=4, convolution="strided", norm_eps=1e-3,
-        kl_coef=0.5, learning_rate=1e-4, actor_critic_learning_rate=3e-5, adam_eps=1e-8, gradient_clip=1000.0,
-        warmup=0, replay_critic_coef=0.0, replay_capacity=1_000_000, actor_init_scale=1.0,
+        kl_coef=0.5, learning_rate=1e-4, actor_learning_rate=3e-5, critic_learning_rate=3e-5, adam_eps=1e-8,
+        gradient_clip=1000.0, warmup=0, replay_critic_coef=0.0, replay_capacity=1_000_000, actor_init_scale=1.0,
         variants=(
             "layer_norm", "dense_gru", "symlog_two_hot", "hard_continue", "three_adams", "dynamics_backprop",
             "linear_image_output",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import warnings
 
 import numpy as np
 import torch
@@ -80,6 +81,23 @@ def precision(device: torch.device, name: str | None = None) -> contextlib.Abstr
 
 def _native_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def execution(name: str, device: torch.device) -> str:
+    """How a gradient step is run: ``eager``, ``compile`` (by torch.compile) or ``graph`` (:class:`fast.RecordedStep`).
+
+    A graph takes a CUDA device; elsewhere a warning says so and the step runs eagerly. Raises UserError for another
+    name.
+    """
+    if name not in EXECUTIONS:
+        raise UserError(f"no execution {name!r}{did_you_mean(name, EXECUTIONS)}; there are {', '.join(EXECUTIONS)}")
+    if name == "graph" and device.type != "cuda":
+        warnings.warn(f"execution 'graph' needs a CUDA device, not {device.type}; going on without", stacklevel=2)
+        return "eager"
+    return name
+
+
+EXECUTIONS = ("eager", "compile", "graph")
 
 
 def random_state(device: torch.device) -> torch.Tensor | None:

@@ -23,7 +23,6 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 
-from dreamer_helpers import worlds  # noqa: F401  registers the course's own worlds
 from dreamer_helpers.errors import UserError, did_you_mean
 
 Record = dict[str, np.ndarray]
@@ -32,6 +31,9 @@ EnvSource = str | Callable[[], gym.Env]
 logger = logging.getLogger("dreamer_helpers")
 
 RESERVED = ("reward", "is_first", "is_last", "is_terminal", "action", "deter", "stoch", "index", "prev_action")
+for name in ("TMaze", "Catch", "Orchard"):  # the course's own, loaded when one is made
+    gym.register(f"dreamer_helpers/{name}-v0", f"dreamer_helpers.worlds:{name}")
+
 SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary and Dict of these"
 
 

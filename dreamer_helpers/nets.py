@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dreamer_helpers import fast
-from dreamer_helpers.symlog import symexp_bins, two_hot_loss, two_hot_mean
+from dreamer_helpers.symlog import symexp_bins, symlog, two_hot_loss, two_hot_mean
 
 Norm = Callable[[int], nn.Module]
 """Makes a normalisation layer for so many features (or channels)."""
@@ -133,6 +133,15 @@ class TwoHotHead(Head):
     def __init__(self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, bins: int = 255, scale: float = 0.0):
         super().__init__(inputs, bins, units, layers, norm, scale)
         self.register_buffer("bins", symexp_bins(bins), persistent=False)
+
+    @torch.no_grad()
+    def lower_far_bins(self, slope: float) -> None:
+        """Begin with logits that fall by ``slope`` for each unit of symlog from 0: the first prediction is still 0.
+
+        From equal logits, the farthest bins, at 4.9e8, have to come down to a chance of 1e-9 before a return of 0.1
+        can be told from noise.
+        """
+        self[1].bias.copy_(-slope * symlog(self.bins).abs())
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy with the two-hot encoding of the target (...), in nats: (...)."""

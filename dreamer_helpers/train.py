@@ -40,13 +40,14 @@ Batch = dict[str, Tensor]
 
 
 def laprop(agent: DreamerV3) -> LaProp:
-    """The one optimiser of the agent; actor and critic may have a learning rate of their own."""
+    """The one optimiser of the agent; actor and critic may have learning rates of their own."""
     config = agent.config
-    behaviour = [*agent.actor.parameters(), *agent.critic.head.parameters()]
-    groups = [
-        {"params": list(agent.world_model.parameters()), "lr": config.learning_rate},
-        {"params": behaviour, "lr": config.actor_critic_learning_rate or config.learning_rate},
-    ]
+    nets = (
+        (agent.world_model, config.learning_rate),
+        (agent.actor, config.actor_learning_rate or config.learning_rate),
+        (agent.critic.head, config.critic_learning_rate or config.learning_rate),
+    )
+    groups = [{"params": list(net.parameters()), "lr": rate} for net, rate in nets]
     return LaProp(
         groups, clip=config.gradient_clip, beta1=config.beta1, beta2=config.beta2, eps=config.adam_eps,
         warmup=config.warmup,
@@ -88,12 +89,14 @@ class DreamerV3(nn.Module):
 
     ``observation_space`` and ``action_space`` are Gymnasium spaces of one environment. ``config.variants`` are
     applied on top of ``parts``. Everything is made on ``device``; ``precision`` is float32 or bfloat16 (default: by
-    device). Raises UserError for spaces it cannot handle.
+    device), ``execution`` how gradient steps are run (``device.execution``). Raises UserError for spaces it cannot
+    handle.
     """
 
     def __init__(
         self, config: Config, observation_space: spaces.Space, action_space: spaces.Space,
         parts: Parts | None = None, *, device: torch.device | str = "cpu", precision: str | None = None,
+        execution: str = "eager",
     ):  # fmt: skip
         super().__init__()
         self.config, parts = variants.apply(config, parts or Parts())
@@ -105,6 +108,13 @@ class DreamerV3(nn.Module):
         with torch.device(device):
             self._build(parts)
         self.optimizer = parts.optimizer(self)
+        self.execution = hardware.execution(execution, torch.device(device))
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the gradient step anew: what was recorded or compiled belongs to the tensors of that time."""
+        self._loss = fast.compiled(self.loss) if self.execution == "compile" else self.loss
+        self._learn = fast.RecordedStep(self._update) if self.execution == "graph" else self._update
 
     def _build(self, parts: Parts) -> None:
         config, shared = self.config, {"norm": parts.norm, "scalar_head": parts.scalar_head}
@@ -119,10 +129,12 @@ class DreamerV3(nn.Module):
             continuous_policy=parts.continuous_policy,
         )  # fmt: skip
         self.critic = Critic(config, features, **shared)
+        for head in (self.world_model.reward, self.critic.head, self.critic.slow):
+            if config.bin_slope and isinstance(head, TwoHotHead):
+                head.lower_far_bins(config.bin_slope)
         self.normalizer = parts.return_normalizer(
-            config.return_low, config.return_high, config.return_rate, config.return_floor,
-            **({"debias": True} if config.return_debias else {}),
-        )  # fmt: skip
+            config.return_low, config.return_high, config.return_rate, config.return_floor
+        )
         if config.return_floor_relative:
             self.register_buffer("largest_reward", torch.zeros(()))
 
@@ -174,8 +186,11 @@ class DreamerV3(nn.Module):
         one makes a GPU wait, so read seldom.
         """
         self._check(batch)
+        return self._learn(batch)
+
+    def _update(self, batch: Batch) -> tuple[State, dict[str, Tensor]]:
         with hardware.precision(self.device, self.precision):
-            total, states, metrics = self.loss(batch)
+            total, states, metrics = self._loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()
@@ -252,6 +267,7 @@ class DreamerV3(nn.Module):
         an agent with another task or configuration.
         """
         checkpoint.load_into(path, self)
+        self._prepare()
         return self
 
     @classmethod
@@ -321,13 +337,14 @@ class Trainer:
     def __init__(
         self, config: Config, env: Any, steps: int, *, seed: int = 0, device: torch.device | str = "cpu",
         parts: Parts | None = None, precision: str | None = None, folder: Path | None = None, log_every: int = 500,
-        save_every: float = 120.0,
+        save_every: float = 120.0, execution: str = "eager",
     ):  # fmt: skip
         self.seed, self.folder, self.log_every, self.save_every = seed, folder, log_every, save_every
         self.envs = envs.VectorEnv(env, config.num_envs, seed)
         self.agent = DreamerV3(
-            config, self.envs.observation_space, self.envs.action_space, parts, device=device, precision=precision
-        )
+            config, self.envs.observation_space, self.envs.action_space, parts, device=device, precision=precision,
+            execution=execution,
+        )  # fmt: skip
         self.config = config = self.agent.config
         self.ratio = Ratio(config.train_ratio, config.batch_size * config.seq_len)
         self.record = self.envs.reset()
@@ -338,6 +355,7 @@ class Trainer:
         self.state: AgentState | None = None
         self.episodes = Episodes(config.num_envs)
         self.pending: list[dict[str, Tensor]] = []  # metrics of the updates since the last row of the log
+        self.average = [p.detach().clone() for p in self.agent.parameters()] if config.average_share else []
         self.saved: int | None = None  # the step of the last checkpoint
         hardware.check_memory(self.replay_bytes(), f"a replay of {capacity:,} steps", "replay_capacity")
 
@@ -370,8 +388,21 @@ class Trainer:
         states, metrics = self.agent.train_step(self.agent.to_device(sample))
         stoch = states.stoch.argmax(-1).to(torch.int16)
         self.replay.update(index[:, 1:], states.deter.float().cpu().numpy(), stoch.cpu().numpy())
+        if self.average:  # it follows at the rate that makes it one over the last share of all updates
+            rate = 1.0 / (1.0 + self.config.average_share * self.progress.updates)
+            with torch.no_grad():
+                torch._foreach_lerp_(self.average, list(self.agent.parameters()), rate)
         self.progress.updates += 1
         return metrics
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Give the agent the average of its weights over the last share of the training, if such is kept.
+
+        Weights go to and fro with every update, and a policy that was good a moment ago may not be at the very end.
+        """
+        if self.average:
+            torch._foreach_copy_(list(self.agent.parameters()), self.average)
 
     def run(self, *, callback: Callable[[Progress], None] | None = None, bar: Any = None) -> Progress:
         """Train until the steps are spent. Every ``log_every`` steps a row is logged and the callback called."""
@@ -479,7 +510,7 @@ def train(
     config: Config, env: Any, steps: int, *, seed: int = 0, device: torch.device | str = "cpu",
     parts: Parts | None = None, logdir: str | Path | None = None, log_every: int = 500,
     callback: Callable[[Progress], None] | None = None, progress_bar: bool = True, precision: str | None = None,
-    save_every: float = 120.0,
+    save_every: float = 120.0, execution: str = "eager",
 ) -> Progress:  # fmt: skip
     """Train an agent on an environment for so many steps of it; returns the :class:`Progress` with the agent.
 
@@ -495,7 +526,7 @@ def train(
     torch.manual_seed(seed)
     trainer = Trainer(
         config, env, steps, seed=seed, device=device, parts=parts, precision=precision, folder=folder,
-        log_every=log_every, save_every=save_every,
+        log_every=log_every, save_every=save_every, execution=execution,
     )  # fmt: skip
     if folder:
         checkpoint.set_aside(folder)
@@ -505,7 +536,7 @@ def train(
 def resume(
     logdir: str | Path, env: Any = None, steps: int | None = None, *, device: torch.device | str = "cpu",
     parts: Parts | None = None, callback: Callable[[Progress], None] | None = None, progress_bar: bool = True,
-    precision: str | None = None,
+    precision: str | None = None, execution: str = "eager",
 ) -> Progress:  # fmt: skip
     """Go on with the training in a folder as if it had not been interrupted; see :func:`train`.
 
@@ -524,7 +555,7 @@ def resume(
         raise UserError(f"the training in {logdir} is complete ({done}); give a larger number of steps to go on")
     trainer = Trainer(
         config, env, total, seed=state["seed"], device=device, parts=parts, precision=precision, folder=Path(logdir),
-        log_every=state["log_every"], save_every=state["save_every"],
+        log_every=state["log_every"], save_every=state["save_every"], execution=execution,
     )  # fmt: skip
     trainer.agent.load(path)
     checkpoint.restore_training(trainer, state)
@@ -545,6 +576,7 @@ def _run(trainer: Trainer, callback: Callable[[Progress], None] | None, progress
                 trainer.run(callback=callback, bar=bar)
         finally:
             trainer.envs.close()
+        trainer.settle()  # the training that was saved goes on from the weights as they were
         if folder:
             trainer.agent.save(folder / AGENT_FILE)
     if caught:

@@ -12,6 +12,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from inspect import unwrap
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -31,6 +32,7 @@ from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import OneHot
 from dreamer_helpers.errors import UserError, did_you_mean
 from dreamer_helpers.nets import ContinueHead, Head, Layer, Linear, Norm, RMSNorm, TwoHotHead, shifts
+from dreamer_helpers.optim import Uncompiled
 from dreamer_helpers.symlog import symexp, symlog
 from dreamer_helpers.world_model import Losses, State, WorldModel
 
@@ -214,6 +216,24 @@ def kl_free_nats_after_mean(posterior: OneHot, prior: OneHot, free_nats: float) 
 # ------------------------------------------------------------------------------------------- actor, critic
 
 
+class DebiasedNormalizer(ReturnNormalizer):
+    """The range divided by the weight of the batches so far, which makes good for its start at 0.
+
+    A choice in the official code. Source: tests/golden/retnorm.npz, ``perc_debias``.
+    """
+
+    def __init__(self, *settings: float):
+        super().__init__(*settings)
+        self.register_buffer("weight", torch.zeros(()))
+
+    @torch.no_grad()
+    def forward(self, returns: Tensor) -> Tensor:
+        """Take in a batch of returns (any shape), then give the scale S (scalar)."""
+        super().forward(returns)
+        self.weight.lerp_(torch.ones_like(self.weight), self.rate)
+        return ((self.high - self.low) / self.weight).clamp(min=self.floor)
+
+
 class Abs95Normalizer(ReturnNormalizer):
     """``max(1, percentile(|returns|, 95))`` of the batch alone. A large constant return makes it large as well, and
     the differences that matter vanish."""
@@ -298,7 +318,7 @@ def backprop_losses(
 # ----------------------------------------------------------------------------------------------- optimisers
 
 
-class ClippedAdam(torch.optim.Adam):
+class ClippedAdam(Uncompiled, torch.optim.Adam):
     """Adam with the gradients of each group of parameters clipped to a global norm."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], **settings: Any):
@@ -309,7 +329,7 @@ class ClippedAdam(torch.optim.Adam):
         """Clip, then one update of Adam."""
         for group in self.param_groups:
             nn.utils.clip_grad_norm_(group["params"], group["clip"])
-        super().step(closure)
+        unwrap(torch.optim.Adam.step)(self)
 
 
 def one_adam(agent: DreamerV3) -> ClippedAdam:
@@ -326,12 +346,13 @@ def three_adams(agent: DreamerV3) -> ClippedAdam:
     Actor and critic: eps 1e-5, clipped at 100. Source: code of 2023, configs.yaml.
     """
     config = agent.config
-    behaviour = {"lr": config.actor_critic_learning_rate or config.learning_rate, "eps": 1e-5, "clip": 100.0}
     model = {"lr": config.learning_rate, "eps": config.adam_eps, "clip": config.gradient_clip}
+    actor = {"lr": config.actor_learning_rate or config.learning_rate, "eps": 1e-5, "clip": 100.0}
+    critic = {"lr": config.critic_learning_rate or config.learning_rate, "eps": 1e-5, "clip": 100.0}
     groups = [
         {"params": list(agent.world_model.parameters()), **model},
-        {"params": list(agent.actor.parameters()), **behaviour},
-        {"params": list(agent.critic.head.parameters()), **behaviour},
+        {"params": list(agent.actor.parameters()), **actor},
+        {"params": list(agent.critic.head.parameters()), **critic},
     ]
     return ClippedAdam(groups, betas=(config.beta1, config.beta2))
 
@@ -364,6 +385,7 @@ VARIANTS: dict[str, Variant] = {
     "no_zero_init": Variant("first predictions are anything", settings={"value_init_scale": 1.0}),
     "no_slow_critic": Variant("nothing steadies the critic", settings={"slow_critic_coef": 0.0}),
     "no_replay_critic": Variant("the critic learns in dreams alone", settings={"replay_critic_coef": 0.0}),
+    "debiased_returns": Variant("a range right from the start", {"return_normalizer": DebiasedNormalizer}),
     "abs95": Variant("a simpler return scale", {"return_normalizer": Abs95Normalizer}),
     "std_returns": Variant("the usual return scale", {"return_normalizer": StdNormalizer}),
     "raw_returns": Variant("no return scale", {"return_normalizer": NoNormalizer}),

@@ -1,6 +1,6 @@
 """The course's own worlds: small, quick, drawn in pixels, with returns that can be computed (``bounds.py``).
 
-They are registered with Gymnasium as ``dreamer_helpers/Name-v0`` once ``dreamer_helpers.envs`` is imported.
+``dreamer_helpers.envs`` registers them with Gymnasium as ``dreamer_helpers/Name-v0``.
 """
 
 from __future__ import annotations
@@ -232,8 +232,3 @@ def _dusk() -> np.ndarray:
 
 
 BACKGROUND = _dusk()
-
-
-gym.register("dreamer_helpers/TMaze-v0", TMaze)
-gym.register("dreamer_helpers/Catch-v0", Catch)
-gym.register("dreamer_helpers/Orchard-v0", Orchard)

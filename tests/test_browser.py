@@ -31,9 +31,8 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
              "--disable-component-update", "--disable-sync", "--no-first-run"]  # fmt: skip
 SETTINGS = {
-    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight are in the page too
-}
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"}
+}  # cells out of sight are in the page too
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium, or set CHROMIUM to its path"),
@@ -110,6 +109,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         lab.copy(notebook, course)
     lab.link_figures(ROOT / "notebooks", course)
+    lab.without_news()
     for name, values in SETTINGS.items():
         path = home / "settings" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,6 +186,7 @@ def test_a_lesson_runs_and_its_controls_answer(lesson: str, page: Any, server: t
     count = handles.count()
     assert count >= 1 or lesson.startswith("00")
     screenshot(page, lesson)
+    assert page.locator(".jp-Dialog, .Toastify__toast").all_inner_texts() == [], "something pops up before the lesson"
     for number in range(count):
         handles.nth(number).scroll_into_view_if_needed()
         page.wait_for_timeout(300)

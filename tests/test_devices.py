@@ -6,6 +6,8 @@ some mixtures of devices pass (matrix products, gathers, convolutions), hence th
 
 from __future__ import annotations
 
+import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from dreamer_helpers import actor_critic, device, fast
 from dreamer_helpers.config import preset
@@ -170,3 +172,157 @@ def test_products_of_few_rows_are_exact_forwards_and_backwards_and_fast_ones_com
             assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+class Tape(TorchDispatchMode):
+    """Stands in for a CUDA graph: records which operations on which tensors a step amounts to, and plays them back.
+
+    As with a graph, whatever Python did beside (counting updates, say) is not played back.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outputs = func(*args, **(kwargs or {}))
+        self.operations.append((func, args, kwargs or {}, outputs))
+        return outputs
+
+    @torch.no_grad()
+    def play(self) -> None:
+        """Do all operations again; each output takes the place of what was put out when it was recorded."""
+        now: dict[int, Any] = {}
+
+        def today(value: Any) -> Any:
+            return now.get(id(value), value)
+
+        for func, args, kwargs, outputs in self.operations:
+            results = func(*tree_map(today, args), **tree_map(today, kwargs))
+            now |= {
+                id(old): new
+                for old, new in zip(tree_leaves(outputs), tree_leaves(results), strict=True)
+                if isinstance(old, torch.Tensor)
+            }
+        for leaf in tree_leaves(self.results):
+            leaf.copy_(today(leaf))
+
+    @staticmethod
+    def record_for(agent: DreamerV3) -> Any:
+        """A way to record that leaves the agent as it was, as a CUDA graph does."""
+
+        def record(work: Any) -> tuple[Any, Any]:
+            tensors = tree_leaves([agent.state_dict(), agent.optimizer.state_dict()])
+            kept = [(t, t.clone()) for t in tensors if isinstance(t, torch.Tensor)]
+            random, tape = torch.get_rng_state(), Tape()
+            with tape:
+                tape.results = work()
+            torch.set_rng_state(random)
+            for tensor, before in kept:
+                tensor.copy_(before)
+            return tape.play, tape.results
+
+        return record
+
+
+def make_agent(kind: str, **overrides: Any) -> tuple[DreamerV3, list[dict[str, torch.Tensor]]]:
+    torch.manual_seed(0)
+    observation_space, action_space = SPACES[kind]
+    agent = DreamerV3(preset("cpu", **{**SMALL, **overrides}), observation_space, action_space)
+    batches = [make_batch(agent.config, agent.observation_space, action_space) for _ in range(7)]
+    torch.manual_seed(1)
+    return agent, batches
+
+
+@pytest.mark.parametrize("kind", ["vector, continuous", "everything"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"return_floor_relative": False, "convolution": "pooled", "cnn_kernel": 5}], ids=["cpu", "pooled"]
+)
+def test_a_recorded_step_is_the_step(kind: str, settings: dict[str, Any]) -> None:
+    """Nothing that changes from update to update is held by Python, where a graph would not see it."""
+    settings = {"num_categories": 4, "num_categoricals": 4, **settings}
+    agent, batches = make_agent(kind, **settings)
+    eager = [agent.train_step(batch) for batch in batches]
+    twin, _ = make_agent(kind, **settings)
+    recorded = fast.RecordedStep(twin.train_step, Tape.record_for(twin))
+    played = [recorded(batch) for batch in batches]
+    assert recorded.play is not None
+    for one, other in zip(tree_leaves(eager), tree_leaves(played), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(agent.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_test_of_recording_finds_what_python_counts() -> None:
+    """Planted: a step whose numbers depend on a count that Python keeps."""
+    count = [0]
+
+    def step(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor]:
+        count[0] += 1
+        return (batch["x"] * count[0],)
+
+    agent, _ = make_agent("vector, discrete")
+    recorded = fast.RecordedStep(step, Tape.record_for(agent))
+    results = [recorded({"x": torch.ones(())})[0].item() for _ in range(6)]
+    assert results[:3] == [1, 2, 3]
+    assert results[4:] != [5, 6]
+
+
+def test_a_step_that_cannot_be_recorded_goes_on_as_it_is() -> None:
+    def record(work: Any) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    recorded = fast.RecordedStep(lambda batch: batch["x"] + 1, record)
+    with pytest.warns(UserWarning, match="cannot be recorded.*not permitted") as warned:
+        results = [recorded({"x": torch.tensor(float(i))}).item() for i in range(6)]
+    assert results == [1, 2, 3, 4, 5, 6]
+    assert len(warned) == 1
+
+
+def test_execution_names_and_what_is_not_there() -> None:
+    cpu = torch.device("cpu")
+    assert device.execution("eager", cpu) == "eager"
+    with pytest.warns(UserWarning, match="needs a CUDA device, not cpu"):
+        assert device.execution("graph", cpu) == "eager"
+    with pytest.raises(UserError, match="did you mean"):
+        device.execution("graf", cpu)
+
+
+def test_compile_that_fails_is_told_once_and_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(function: Any, **settings: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            raise RuntimeError("no compiler found")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    function = fast.compiled(lambda x: x + 1)
+    with pytest.warns(UserWarning, match="no compiler found") as warned:
+        assert [function(1), function(2)] == [2, 3]
+    assert len(warned) == 1
+
+
+def test_a_compiled_loss_is_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Followed by torch.compile's front end, without a code generator: the same numbers, and no falling back."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    settings = {"imagination_horizon": 1, "seq_len": 2}
+    agent, batches = make_agent("vector, discrete", **settings)
+    expected = [agent.train_step(batch)[1] for batch in batches[:2]]
+    twin, _ = make_agent("vector, discrete", **settings)
+    twin.execution = "compile"
+    twin._prepare()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "torch.compile failed")
+        got = [twin.train_step(batch)[1] for batch in batches[:2]]
+    for one, other in zip(tree_leaves(expected), tree_leaves(got), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_loaded_agent_records_anew(tmp_path: Any) -> None:
+    agent, batches = make_agent("vector, discrete")
+    agent.train_step(batches[0])
+    agent.save(tmp_path / "agent.safetensors")
+    learned = agent._learn = fast.RecordedStep(agent._update, Tape.record_for(agent))
+    agent.load(tmp_path / "agent.safetensors")
+    assert agent._learn is not learned
+    assert [group["updates"].item() for group in agent.optimizer.param_groups] == [1, 1, 1]

@@ -397,7 +397,7 @@ def check_retnorm(file: GoldenFile, _: GoldenFolder) -> None:
     normalizer = ReturnNormalizer(5.0, 95.0, file.settings["rate"], file.settings["limit"])
     instant = ReturnNormalizer(5.0, 95.0, rate=1.0)  # follows at once: the percentiles of each batch
     moments = variants.StdNormalizer(rate=file.settings["rate"])
-    debiased = ReturnNormalizer(5.0, 95.0, file.settings["rate"], file.settings["limit"], debias=True)
+    debiased = variants.DebiasedNormalizer(5.0, 95.0, file.settings["rate"], file.settings["limit"])
     rows = []
     for batch in file["in/batches"]:
         scale, _, _, corrected = normalizer(batch), instant(batch), moments(batch), debiased(batch)

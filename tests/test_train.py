@@ -14,6 +14,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from safetensors.torch import load_file, save_file
+from torch.nn.utils import parameters_to_vector
 
 from dreamer_helpers import checkpoint, command_line, config, train
 from dreamer_helpers.config import Config, preset
@@ -100,7 +101,7 @@ def test_presets_survive_json(name: str) -> None:
         (lambda: tiny_agent(variants=("no_unimx",)), "did you mean 'no_unimix'"),
         (lambda: config.parse_override("gama=1"), "did you mean 'gamma'"),
         (lambda: config.parse_override("gamma=much"), "'much' is not a float"),
-        (lambda: config.parse_override("return_debias=perhaps"), "'perhaps' is not a bool"),
+        (lambda: config.parse_override("return_floor_relative=perhaps"), "'perhaps' is not a bool"),
     ],
 )
 def test_wrong_settings_are_one_line(call: Any, words: str) -> None:
@@ -109,7 +110,7 @@ def test_wrong_settings_are_one_line(call: Any, words: str) -> None:
 
 
 def test_settings_on_the_command_line_have_the_type_of_the_field() -> None:
-    wanted = {"gamma=0.9": 0.9, "blocks=4": 4, "return_debias=True": True, "cnn_mults=1,2": (1, 2)}
+    wanted = {"gamma=0.9": 0.9, "blocks=4": 4, "return_floor_relative=True": True, "cnn_mults=1,2": (1, 2)}
     assert {text: config.parse_override(text)[1] for text in wanted} == wanted
 
 
@@ -183,6 +184,30 @@ def test_training_counts_steps_and_updates(tmp_path: Path) -> None:
     assert all(value == length for _, value, length in progress.episodes)  # CartPole pays 1 for each step
     agent = DreamerV3.from_checkpoint(tmp_path / "agent.safetensors")
     torch.testing.assert_close(agent.state_dict(), progress.agent.state_dict())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_a_trained_agent_has_the_average_of_its_last_weights(
+    share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history, update = [], train.Trainer.update
+
+    def watched(trainer: train.Trainer) -> dict[str, torch.Tensor]:
+        metrics = update(trainer)
+        history.append(parameters_to_vector(trainer.agent.parameters()).detach())
+        return metrics
+
+    monkeypatch.setattr(train.Trainer, "update", watched)
+    settings = dataclasses.replace(TINY, average_share=share)
+    progress = train.train(settings, "CartPole-v1", 300, logdir=tmp_path, progress_bar=False)
+    average = history[0]
+    for number, weights in enumerate(history):
+        average = average + (weights - average) / (1 + share * number)
+    assert len(history) > 20
+    torch.testing.assert_close(parameters_to_vector(progress.agent.parameters()).detach(), average)
+    goes_on = DreamerV3.from_checkpoint(tmp_path / "training.safetensors")  # from where it was, not from the average
+    assert torch.equal(parameters_to_vector(goes_on.parameters()), history[-1])
+    assert torch.allclose(average, history[-1]) == (share == 0)
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
@@ -274,7 +299,7 @@ def test_damaged_and_foreign_checkpoints_are_told_apart(tmp_path: Path) -> None:
     rewrite(path, config=older)
     agent.load(path)
     rewrite(path, version=99)
-    refused("of version 99, and this package reads version 2")
+    refused("of version 99, and this package reads version 3")
     torch.testing.assert_close(agent.state_dict(), before, rtol=0, atol=0)
 
 

@@ -8,6 +8,7 @@ never overwritten. ``fresh`` makes one anew and keeps the old one beside it.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -63,6 +64,18 @@ def link_figures(lessons: Path = LESSONS, copies: Path = COPIES) -> None:
         shutil.copytree(source, target, dirs_exist_ok=True)
 
 
+def without_news(prefix: Path = Path(sys.prefix)) -> None:
+    """Let JupyterLab not ask at its first start whether it may fetch news; a learner's own setting wins over this."""
+    path = prefix / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    if sys.prefix == sys.base_prefix or path.exists():  # only in an environment of the course's own
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({NEWS: {"fetchNews": "false", "checkForUpdates": False}}))
+
+
+NEWS = "@jupyterlab/apputils-extension:notification"
+
+
 def main(arguments: list[str]) -> int:
     """Do what the command line says; returns the exit status."""
     match arguments:
@@ -73,6 +86,7 @@ def main(arguments: list[str]) -> int:
             for notebook in sorted(LESSONS.glob("*.ipynb")):
                 copy(notebook)
             link_figures()
+            without_news()
             target = [str(COPIES / find(lesson[0]).name)] if lesson else []
             root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
             # on loopback, with the random token that JupyterLab makes and prints

@@ -303,10 +303,12 @@ for value in (0.1, 1.0, 1000.0, 1e6):
     print(f"{value:10}   symlog {symlog(t).item():8.4f}   arsinh {torch.asinh(t).item():8.4f}")
 
 # %% [markdown]
-# They part by $\log 2$ and no more. Nothing in DreamerV3 hangs on the choice; symlog has the simpler inverse.
+# They part by $\log 2$ and no more. Near 0 both have slope 1; arsinh keeps it for longer, which is why 1 becomes 0.88
+# there and 0.69 here. Nothing in DreamerV3 hangs on the choice; symlog has the simpler inverse.
 #
 # ### A warning
-# A network that says 89 by mistake has said *infinity*. Keep that in mind for lesson 02, where DreamerV3 avoids it
+# On the way back an error of 1 becomes a factor of 2.7: nothing much at 0.1, a disaster at a million. And a network that
+# says 89 by mistake has said *infinity*. Keep that in mind for lesson 02, where DreamerV3 avoids it
 # by never letting a network say a number at all.
 #
 # ## 6. Move it
@@ -455,6 +457,8 @@ claims(
 #
 # The encoder of the world model takes vectors through symlog, and the decoder predicts symlogs. See it happen: an
 # agent is shown a number a million times as large as another, and its first layer sees 13.8 in place of a million.
+# Images do not need it: their pixels lie between 0 and 1. Rewards and values do, and get something better still, in
+# the next lesson.
 
 # %%
 from gymnasium import spaces

@@ -54,7 +54,7 @@ TASKS = {
     "dreamer_helpers/TMaze-v0": Task("T-maze in pixels", 12_000, dreams=True),
     "dreamer_helpers/Catch-v0": Task("Catch in pixels, all starts", 15_000, episodes="all"),
     "dreamer_helpers/Orchard-v0": Task("Orchard in pixels", 12_000, dreams=True),
-    "Acrobot-v1": Task("Acrobot-v1", 20_000, seeds=3),
+    "Acrobot-v1": Task("Acrobot-v1", 18_000, seeds=3),
     "tasks:MiniGridEmpty5x5-v0": Task("MiniGrid-Empty-5x5 in pixels", 12_000, seeds=3),
     "tasks:CartPoleMilli-v0": Task("CartPole-v1, rewards x 0.001", 10_000, seeds=3, unit=0.001),
     "tasks:CartPoleKilo-v0": Task("CartPole-v1, rewards x 1000", 10_000, seeds=3, unit=1000.0),
