@@ -451,7 +451,8 @@ print(
 # %% [markdown]
 # Logits do not fall by twenty-seven in a moment. As long as they are on their way, both ends err by nearly the same, and their
 # mirror image saves the mean; when one side is ahead of the other, it does not. Small rewards feel that first: a value
-# of 0.1 is lost in an error that a value of 100 would not notice.
+# of 0.1 is lost in an error that a value of 100 would not notice. So the preset `cpu` gives the far bins a start: its
+# logits begin at $-\tfrac{1}{2}\,|y_i|$ instead of 0 (`bin_slope`), and still the first prediction is 0.
 
 # %%
 figure = plots.new_figure(7.0, 2.8)
