@@ -105,8 +105,10 @@ def run(options: argparse.Namespace) -> None:
         make_folder(options.report.parent)  # before the work, so that a wrong path costs nothing
     where = {"device": chosen, "precision": options.precision, "execution": options.execution}
     if options.resume:
-        progress = resume(options.resume, steps=options.steps, **where)
         env, seed = _task(options.resume)
+        if env is not None:  # resume says what is missing then
+            starts(env, options.eval_episodes)
+        progress = resume(options.resume, steps=options.steps, **where)
         name = _preset_of(progress.agent.config)
     else:
         env, seed, name = options.env, options.seed or 0, options.preset or "cpu"
@@ -122,7 +124,7 @@ def run(options: argparse.Namespace) -> None:
         options.report.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def _task(folder: Path) -> tuple[str, int]:
+def _task(folder: Path) -> tuple[str | None, int]:
     state = load_training(folder / TRAINING_FILE)
     return state["env"], state["seed"]
 

@@ -514,6 +514,7 @@ def train(
 ) -> Progress:  # fmt: skip
     """Train an agent on an environment for so many steps of it; returns the :class:`Progress` with the agent.
 
+    With ``config.average_share`` that agent has its weights averaged over the last share of the updates.
     ``env`` is a Gymnasium id, a function that makes an environment, or one. With ``logdir``, the log goes to
     ``log.jsonl`` there, the training every ``save_every`` seconds to ``training.safetensors`` for :func:`resume`,
     and the agent at the end to ``agent.safetensors``; files of an earlier training there are set aside. Ctrl-C and

@@ -374,6 +374,17 @@ def test_the_command_line_tells_mistakes_in_one_line(
     assert message.count("\n") == 1
 
 
+def test_a_resumed_training_is_not_spent_before_the_evaluation_is_known_to_be_possible(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train.train(TINY, "CartPole-v1", 80, logdir=tmp_path, progress_bar=False)
+    before = (tmp_path / "training.safetensors").read_bytes()
+    with pytest.raises(SystemExit):
+        command_line.main(["--resume", str(tmp_path), "--steps", "120", "--eval-episodes", "all"])
+    assert "CartPole-v1 has no numbered starts" in capsys.readouterr().err
+    assert (tmp_path / "training.safetensors").read_bytes() == before
+
+
 @pytest.mark.slow
 def test_the_command_line_trains_and_reports(tmp_path: Path) -> None:
     report = tmp_path / "new" / "report.json"
