@@ -5,9 +5,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEERS  := build/peers
+COLAB  := build/colab
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab fresh test check notebooks answers bench bench-growth bench-peers results format clean
+.PHONY: help setup lab fresh test check colab notebooks answers bench bench-growth bench-peers results format clean
 
 help:             ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -38,6 +39,16 @@ test: setup       ## all tests
 check: setup      ## the quick tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q -m "not slow"
+
+colab: $(COLAB)   ## exercises, widgets and lessons 00 to 02 on the versions that Colab has
+	$(COLAB)/bin/python -m pytest -W ignore -k "not 09_train" tests/test_exercises.py tests/test_explorers.py \
+		tests/test_dream_player.py tests/test_course.py tests/test_notebooks.py
+
+$(COLAB): tests/colab.txt
+	rm -rf $(COLAB) && $(PYTHON) -m venv $(COLAB)
+	$(COLAB)/bin/python -m pip install -q "$$(grep '^torch==' constraints.txt)" || { rm -rf $(COLAB); exit 1; }
+	$(COLAB)/bin/python -m pip install -q -c tests/colab.txt -e '.[test]' anywidget || { rm -rf $(COLAB); exit 1; }
+	@touch $(COLAB)
 
 notebooks: setup  ## build the committed notebooks from their sources; LESSON=09 builds one
 	$(BIN)/python tools/build_notebooks.py $(LESSON)
