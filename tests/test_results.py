@@ -46,7 +46,7 @@ def test_every_seed_is_there_and_within_its_budget(env: str) -> None:
 
 
 PROMISES = {  # median and worst seed of the greedy mean, and the budget of environment steps
-    "CartPole-v1": (495, 240, 10_000),  # the worst should be 450: see below
+    "CartPole-v1": (495, 450, 10_000),
     "Pendulum-v1": (-155, -200, 8_000),
     "dreamer_helpers/TMaze-v0": (1.0, 1.0, 12_000),
     "dreamer_helpers/Catch-v0": (0.98, 0.92, 25_000),
@@ -65,12 +65,6 @@ def test_the_promises_hold(env: str) -> None:
     assert task.steps <= steps
     assert statistics.median(returns) >= median
     assert min(returns) >= worst
-
-
-def test_what_falls_short_is_said_in_the_readme() -> None:
-    """One CartPole agent in ten or so ends far below 500; with a better preset this test and its sentence go."""
-    assert min(run["eval_mean"] for run in runs("CartPole-v1")) < 450
-    assert "**Two agents fall short**" in learning.README.read_text()
 
 
 def test_every_seed_goes_four_fifths_of_the_way_in_the_orchard() -> None:
