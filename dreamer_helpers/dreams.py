@@ -64,19 +64,17 @@ def record_episode(agent: DreamerV3, env: Any, *, seed: int = 0, greedy: bool = 
         return action
 
     with _own_random_numbers(agent, seed):
-        return _record(agent, env, choose, seed, max_steps)
+        return _record(VectorEnv(env, 1, seed), choose, max_steps)
 
 
-def random_episode(agent: DreamerV3, env: Any, *, seed: int = 0, max_steps: int = 50) -> Episode:
+def random_episode(env: Any, *, seed: int = 0, max_steps: int = 50) -> Episode:
     """The same with uniformly random actions of a discrete space."""
-    rng, actions = np.random.default_rng(seed), np.eye(agent.actions.dim, dtype=np.float32)
-    return _record(agent, env, lambda _: actions[rng.integers(len(actions), size=1)], seed, max_steps)
+    rng, vector = np.random.default_rng(seed), VectorEnv(env, 1, seed)
+    actions = np.eye(vector.actions.dim, dtype=np.float32)
+    return _record(vector, lambda _: actions[rng.integers(len(actions), size=1)], max_steps)
 
 
-def _record(
-    agent: DreamerV3, env: Any, choose: Callable[[dict[str, np.ndarray]], np.ndarray], seed: int, max_steps: int
-) -> Episode:
-    vector = VectorEnv(env, 1, seed)
+def _record(vector: VectorEnv, choose: Callable[[dict[str, np.ndarray]], np.ndarray], max_steps: int) -> Episode:
     record, rows = vector.reset(), []
     while len(rows) < max_steps:
         action = choose(record)
@@ -86,7 +84,7 @@ def _record(
         record = vector.step(action)
     vector.close()
     arrays = {key: np.stack([row[key][0] for row in rows]) for key in rows[0]}
-    obs = {key: arrays[key] for key in agent.observation_space}
+    obs = {key: arrays[key] for key in vector.canonical_space}
     return Episode(obs, arrays["action"], arrays["reward"], arrays["is_first"], arrays["is_terminal"])
 
 

@@ -113,8 +113,8 @@ class DreamerV3(nn.Module):
 
     def _prepare(self) -> None:
         """Make the gradient step anew: what was recorded or compiled belongs to the tensors of that time."""
-        self._loss = fast.compiled(self.loss) if self.execution == "compile" else self.loss
-        self._learn = fast.RecordedStep(self._update) if self.execution == "graph" else self._update
+        self._compiled = fast.compiled(self.loss) if self.execution == "compile" else None
+        self._recorded = fast.RecordedStep(self._update) if self.execution == "graph" else None
 
     def _build(self, parts: Parts) -> None:
         config, shared = self.config, {"norm": parts.norm, "scalar_head": parts.scalar_head}
@@ -186,11 +186,11 @@ class DreamerV3(nn.Module):
         one makes a GPU wait, so read seldom.
         """
         self._check(batch)
-        return self._learn(batch)
+        return (self._recorded or self._update)(batch)
 
     def _update(self, batch: Batch) -> tuple[State, dict[str, Tensor]]:
         with hardware.precision(self.device, self.precision):
-            total, states, metrics = self._loss(batch)
+            total, states, metrics = (self._compiled or self.loss)(batch)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()

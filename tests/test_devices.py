@@ -322,7 +322,7 @@ def test_a_loaded_agent_records_anew(tmp_path: Any) -> None:
     agent, batches = make_agent("vector, discrete")
     agent.train_step(batches[0])
     agent.save(tmp_path / "agent.safetensors")
-    learned = agent._learn = fast.RecordedStep(agent._update, Tape.record_for(agent))
+    learned = agent._recorded = fast.RecordedStep(agent._update, Tape.record_for(agent))
     agent.load(tmp_path / "agent.safetensors")
-    assert agent._learn is not learned
+    assert agent._recorded is not learned
     assert [group["updates"].item() for group in agent.optimizer.param_groups] == [1, 1, 1]

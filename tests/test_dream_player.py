@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from dreamer_helpers.course.data import DATA, MANIFEST, shipped
+from dreamer_helpers import dreams
+from dreamer_helpers.course.data import DATA, MANIFEST, STEPS, recorded, shipped
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.train import DreamerV3
 from dreamer_helpers.widgets import DreamPlayer
@@ -108,6 +109,16 @@ def test_what_is_shipped_is_what_the_manifest_says() -> None:
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]
     other = {"README.md", "manifest.json", "results.json", "learning.png"}
     assert {path.name for path in DATA.iterdir()} == set(entries) | other
+
+
+def test_recorded_episodes_are_those_that_were_played() -> None:
+    games = recorded("orchard_episodes.npz")
+    assert len(games) == 40
+    for i in (0, 7, 39):
+        again = dreams.random_episode(ORCHARD, seed=1000 + i, max_steps=20)
+        np.testing.assert_array_equal(games[i].obs["image"], again.obs["image"])
+        for name in STEPS:
+            np.testing.assert_array_equal(getattr(games[i], name), getattr(again, name))
 
 
 def test_a_missing_or_damaged_file_says_how_to_get_it_back(tmp_path: Path) -> None:

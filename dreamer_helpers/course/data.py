@@ -6,6 +6,9 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
+
+from dreamer_helpers.dreams import Episode
 from dreamer_helpers.errors import UserError, did_you_mean
 
 DATA = Path(__file__).resolve().parent.parent.parent / "data"
@@ -27,3 +30,27 @@ def shipped(name: str, folder: Path = DATA) -> Path:
     if hashlib.sha256(path.read_bytes()).hexdigest() != entries[name]["sha256"]:
         raise UserError(f"{path} is damaged: it is not the file of the manifest; {REMEDY}")
     return path
+
+
+def recorded(name: str) -> list[Episode]:
+    """The episodes of a shipped file. Raises UserError as :func:`shipped` does."""
+    with np.load(shipped(name)) as file:  # without pickles, which is numpy's default
+        arrays = dict(file)
+    cuts = np.flatnonzero(arrays["is_first"])[1:]
+    parts = {key: np.split(values, cuts) for key, values in arrays.items()}
+    obs = {key.removeprefix("obs/"): values for key, values in parts.items() if key.startswith("obs/")}
+    return [
+        Episode({key: values[i] for key, values in obs.items()}, *(parts[name][i] for name in STEPS))
+        for i in range(len(cuts) + 1)
+    ]
+
+
+def write_episodes(path: Path, episodes: list[Episode]) -> None:
+    """Write episodes, one after the other, for :func:`recorded`."""
+    arrays = {f"obs/{key}": np.concatenate([e.obs[key] for e in episodes]) for key in episodes[0].obs}
+    arrays |= {name: np.concatenate([getattr(e, name) for e in episodes]) for name in STEPS}
+    np.savez_compressed(path, **arrays)
+
+
+STEPS = ("action", "reward", "is_first", "is_terminal")
+"""What an episode has for each step, beside its observation."""

@@ -99,7 +99,7 @@ def dream_quality(folder: Path, env: str, episodes: int = 100, context: int = 5,
     errors, copies, exact, number = [], [], [], 0
     while len(errors) < episodes:
         number += 1
-        episode = dreams.random_episode(agent, env, seed=2_000_000 + number, max_steps=context + horizon)
+        episode = dreams.random_episode(env, seed=2_000_000 + number, max_steps=context + horizon)
         known = episode.obs["image"][0].tobytes() in trained and env not in FEW_LAYOUTS
         if known or len(episode) <= context:
             continue
