@@ -79,6 +79,11 @@ def precision(device: torch.device, name: str | None = None) -> contextlib.Abstr
     return torch.autocast(device.type, torch.bfloat16)
 
 
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Inside of :func:`precision`: the context that gradients are computed in, each with the precision of its value."""
+    return contextlib.nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
 def _native_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 

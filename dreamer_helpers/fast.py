@@ -122,10 +122,11 @@ class Lookup(torch.autograd.Function):
 # --------------------------------------------------------------------------------------- norms and memory
 
 
-class RMSNormFunction(torch.autograd.Function):
-    """RMS norm with its gradient written out: a third of the time of the same formula under autograd.
+class RMSNormSiLU(torch.autograd.Function):
+    """``silu(x / rms * scale)`` with its gradient written out.
 
-    With ``n = x / rms``: d x = (g - n mean(g n)) / rms, where g = scale d y.
+    A third of the time of the RMS norm under autograd, and one tensor fewer is kept for the way back: what goes into
+    SiLU is computed again. With ``n = x / rms``: d x = (g - n mean(g n)) / rms, where g = scale d silu.
     """
 
     @staticmethod
@@ -133,15 +134,41 @@ class RMSNormFunction(torch.autograd.Function):
         inverse = x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
         normed = x * inverse
         ctx.save_for_backward(normed, inverse, scale)
-        return normed * scale
+        return F.silu(normed * scale, inplace=True)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         normed, inverse, scale = ctx.saved_tensors
+        grad = _silu_backward_(grad, normed * scale)
         grad_scale = (grad * normed).flatten(0, -2).sum(0)
-        grad = grad * scale
+        grad = grad.mul_(scale)
         shared = (grad * normed).mean(-1, keepdim=True)
         return torch.addcmul(grad, normed, shared, value=-1).mul_(inverse), grad_scale, None
+
+
+class LayerNormSiLU(torch.autograd.Function):
+    """``silu(layer_norm(x))``, keeping one tensor fewer for the way back: what goes into SiLU is computed again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
+        normed, mean, inverse = torch.native_layer_norm(x, scale.shape, scale, shift, eps)
+        ctx.save_for_backward(x, mean, inverse, scale, shift)
+        ctx.eps = eps
+        return F.silu(normed, inplace=True)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, inverse, scale, shift = ctx.saved_tensors
+        normed = torch.native_layer_norm(x, scale.shape, scale, shift, ctx.eps)[0]
+        grad = _silu_backward_(grad, normed)
+        wanted = list(ctx.needs_input_grad[:3])
+        back = torch.ops.aten.native_layer_norm_backward
+        return *back(grad, x, scale.shape, mean, inverse, scale, shift, wanted), None
+
+
+def _silu_backward_(grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient of ``silu(x)`` for x, written over x."""
+    return torch.ops.aten.silu_backward.grad_input(grad, x, grad_input=x)
 
 
 def keep_freed_memory() -> None:

@@ -41,6 +41,7 @@ from dreamer_helpers.nets import (
     Norm,
     RMSNorm,
     TwoHotHead,
+    norm_silu,
 )  # fmt: skip
 from dreamer_helpers.symlog import symexp, symlog
 
@@ -127,7 +128,7 @@ class BlockGRU(nn.Module):
         inputs = torch.cat([self.from_deter(deter), self.from_stoch(stoch), action], -1)  # (B, 3 units)
         x = torch.addmm(self.hidden.bias, inputs, shared)  # every block sees all inputs
         x = x + fast.block_product(deter, own)  # and its own part of h
-        x = fast.block_product(F.silu(self.norm(x)), gates)
+        x = fast.block_product(norm_silu(self.norm, x), gates)
         return self._update(deter, *((x if gates.dim() == 2 else self._by_gate(x)) + bias).chunk(3, -1))  # (B, D) each
 
 
@@ -211,15 +212,15 @@ class RSSM(nn.Module):
         """
         keep = 1.0 - is_first.float()[..., None]  # (B, T, 1)
         actions, weights = self.cell.embed_action(prev_actions * keep), self.cell.weights()
-        (linear, *rest), *layers = (*self.posterior_net[0], self.posterior_net[1])
-        of_deter, of_embed = linear.weight.split([self.deter_dim, embeds.shape[-1]], 1)
-        seen = F.linear(embeds, of_embed, linear.bias)  # (B, T, units)
-        finish = nn.Sequential(*rest, *layers)
+        first, *layers = (*self.posterior_net[0], self.posterior_net[1])
+        of_deter, of_embed = first[0].weight.split([self.deter_dim, embeds.shape[-1]], 1)
+        seen = F.linear(embeds, of_embed, first[0].bias)  # (B, T, units)
+        rest = nn.Sequential(*layers)
         deters, stochs, logits = [], [], []
         with fast.few_rows(embeds):
             for see, action, kept in zip(seen.unbind(1), actions.unbind(1), keep.unbind(1), strict=True):
                 deter = self.cell.advance(carry.deter * kept, carry.stoch.flatten(1) * kept, action, weights)
-                posterior = self._latent(finish(torch.addmm(see, deter, of_deter.t())))
+                posterior = self._latent(rest(first.finish(torch.addmm(see, deter, of_deter.t()))))
                 carry = State(deter, posterior.sample())
                 deters.append(deter), stochs.append(carry.stoch), logits.append(posterior.logits)
         states, of_posterior = State(torch.stack(deters, 1), torch.stack(stochs, 1)), torch.stack(logits, 1)
@@ -444,15 +445,22 @@ class WorldModel(nn.Module):
         ``reward`` (B, T). carry is the state before the first step. The sum of the means, each times its scale, is
         what is minimised. Source: paper, equations 4 and 5.
         """
-        embeds = self.encode(batch)
-        states, posterior = self.observe(carry, embeds, batch["prev_action"], batch["is_first"])
+        states, posterior = self.follow(batch, carry)
+        return self.losses(batch, states, posterior), states
+
+    def follow(self, batch: dict[str, Tensor], carry: State) -> tuple[State, OneHot]:
+        """The first half of :meth:`loss`: encode and observe. States and posterior, (B, T, ...)."""
+        return self.observe(carry, self.encode(batch), batch["prev_action"], batch["is_first"])
+
+    def losses(self, batch: dict[str, Tensor], states: State, posterior: OneHot) -> Losses:
+        """The second half of :meth:`loss`: what the states should have predicted, each (B, T)."""
         prior = self.prior(states.deter)
         features = states.features
         losses = self.kl_loss(posterior, prior, self.config.free_nats)
         losses |= self.reconstruction_losses(states, batch)
         losses["reward"] = self.reward.loss(self.reward(features), batch["reward"])
         losses["continue"] = self.cont.loss(self.cont(features), batch["is_terminal"])
-        return losses, states
+        return losses
 
     def reconstruction_losses(self, states: State, obs: Observation) -> Losses:
         """How far the decoded observation is from the real one, for each entry: (B, T).

@@ -170,6 +170,82 @@ def test_norms_are_their_formulas() -> None:
     assert_close(layer(x), normal * layer.scale + layer.shift)
 
 
+def kept_bytes(work: Callable[[], Tensor]) -> int:
+    """Bytes of all tensors that autograd keeps for the way back, those with the same memory counted once."""
+    kept: dict[int, int] = {}
+
+    def pack(x: Tensor) -> Tensor:
+        kept[x.data_ptr()] = x.numel() * x.element_size()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        result = work()
+    assert result.requires_grad
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("kind", [RMSNorm, LayerNorm])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norm_and_silu_in_one_piece(kind: Callable[[int], nn.Module], dtype: torch.dtype) -> None:
+    norm, x = kind(16), torch.randn(5, 7, 16).to(dtype).requires_grad_()
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    outputs = norm.silu(x), F.silu(norm(x))
+    direction = torch.randn(outputs[0].shape).to(dtype)
+    gradients = [torch.autograd.grad(y, [x, *norm.parameters()], direction) for y in outputs]
+    rough = dict(rtol=0.05, atol=0.1) if dtype is torch.bfloat16 else dict(rtol=1e-4, atol=1e-5)
+    assert_close(*outputs, **rough)
+    assert_close(*gradients, **rough)
+    with torch.no_grad():
+        before = x.clone()
+        assert_close(norm.silu(x), outputs[1], **rough)
+        assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("kind", [RMSNorm, LayerNorm])
+def test_norm_and_silu_in_one_piece_keep_less(kind: Callable[[int], nn.Module]) -> None:
+    norm, x = kind(64), torch.randn(128, 64, requires_grad=True)
+    one, two = kept_bytes(lambda: norm.silu(x)), kept_bytes(lambda: F.silu(norm(x)))
+    assert two - one > 0.9 * x.numel() * x.element_size()
+
+
+def test_a_norm_of_a_learner_needs_no_silu() -> None:
+    layer, x = nets.Layer(3, 4, nn.LayerNorm), torch.randn(2, 3)
+    assert_close(layer(x), F.silu(layer[1](layer[0](x))))
+
+
+@pytest.mark.parametrize("convolution", ["pooled", "strided"])
+def test_stages_are_their_modules_in_turn(convolution: str) -> None:
+    encoder = nets.ConvEncoder((16, 16, 3), 4, (1, 2), 5, convolution, RMSNorm)
+    x = torch.randn(2, 3, 16, 16)
+    in_turn = x
+    for module in encoder.stages:
+        in_turn = module(in_turn)
+    assert [type(module) for module in encoder.stages].count(nn.SiLU) == 2
+    assert_close(encoder.stages(x), in_turn)
+
+
+@pytest.mark.parametrize("actions", [spaces.Discrete(3), spaces.Box(-1, 1, (2,))], ids=["discrete", "continuous"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_gradients_of_the_dream_may_come_first(actions: spaces.Space, precision: str) -> None:
+    """One step with the dream's gradients computed before anything is decoded is one step of the sum of all losses."""
+    agents = []
+    for settle in (None, lambda losses: losses):
+        torch.manual_seed(0)
+        agent = DreamerV3(SMALL, spaces.Box(-1, 1, (3,)), actions, precision=precision)
+        if settle:
+            agent._learn = settle
+        batch = make_batch(agent.config, agent.observation_space, actions)
+        agent.train_step(batch)
+        agents.append(agent)
+    for (name, one), (_, other) in zip(*(agent.named_parameters() for agent in agents), strict=True):
+        assert (one.grad is None) == (other.grad is None), name
+        if one.grad is not None and precision == "float32":
+            assert torch.equal(one.grad, other.grad), name
+        elif one.grad is not None:  # autocast adds the two gradients of a weight in bfloat16
+            assert (one.grad - other.grad).norm() <= 0.02 * other.grad.norm(), name
+
+
 def test_continue_loss_is_the_binary_cross_entropy_with_a_soft_target() -> None:
     head, logits = ContinueHead(1, 1, 1), torch.randn(2, 1)
     chance, target = head.mean(logits), torch.tensor([head.gamma, 0.0])
