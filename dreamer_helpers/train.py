@@ -204,11 +204,11 @@ class DreamerV3(nn.Module):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def loss(
-        self, batch: Batch, settle: Callable[[Losses], Losses] = lambda losses: losses
+        self, batch: Batch, learn: Callable[[Losses], Losses] = lambda losses: losses
     ) -> tuple[Tensor, State, dict[str, Tensor]]:
         """The one number that is minimised: world model, dream, and critic on replay.
 
-        The batch has L = T + 1 steps; the first gives the context, see :func:`split_context`. ``settle`` may
+        The batch has L = T + 1 steps; the first gives the context, see :func:`split_context`. ``learn`` may
         compute the gradients of the dream's losses before anything is decoded. No other loss shares anything with
         them, and a step then needs memory for one of the two at a time: with 64 x 64 pixels 1.6 GB, not 1.9.
         """
@@ -227,7 +227,7 @@ class DreamerV3(nn.Module):
             parts.compute_returns,
         )  # fmt: skip
         del dream
-        dream_losses = settle(dream_losses)
+        dream_losses = learn(dream_losses)
         losses = {**self.world_model.losses(batch, states, posterior), **dream_losses}
 
         if config.replay_critic_coef:

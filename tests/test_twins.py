@@ -230,11 +230,11 @@ def test_stages_are_their_modules_in_turn(convolution: str) -> None:
 def test_gradients_of_the_dream_may_come_first(actions: spaces.Space, precision: str) -> None:
     """One step with the dream's gradients computed before anything is decoded is one step of the sum of all losses."""
     agents = []
-    for settle in (None, lambda losses: losses):
+    for learn in (None, lambda losses: losses):
         torch.manual_seed(0)
         agent = DreamerV3(SMALL, spaces.Box(-1, 1, (3,)), actions, precision=precision)
-        if settle:
-            agent._learn = settle
+        if learn:
+            agent._learn = learn
         batch = make_batch(agent.config, agent.observation_space, actions)
         agent.train_step(batch)
         agents.append(agent)
