@@ -160,3 +160,14 @@ def test_unknown_lesson_is_one_line(tmp_path: Path) -> None:
     small_notebook(tmp_path, "1", "1\n")
     with pytest.raises(SystemExit, match="no lesson begins with '77'"):
         lab.find("77", tmp_path)
+
+
+def test_a_named_lesson_is_the_first_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for those who follow the address that JupyterLab prints."""
+    commands: list[list[str]] = []
+    for name in ("copy", "link_figures", "without_news"):
+        monkeypatch.setattr(lab, name, lambda *_: None)
+    monkeypatch.setattr(lab.subprocess, "call", lambda command, cwd: commands.append(command) or 0)
+    assert lab.main(["open", "09"]) == lab.main(["open"]) == 0
+    assert "--LabApp.default_url=/lab/tree/09_train.ipynb" in commands[0]
+    assert not any("default_url" in part for part in commands[1])

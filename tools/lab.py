@@ -87,10 +87,11 @@ def main(arguments: list[str]) -> int:
                 copy(notebook)
             link_figures()
             without_news()
-            target = [str(COPIES / find(lesson[0]).name)] if lesson else []
+            # as the first page, not as a file to open, so that the address that JupyterLab prints leads there too
+            first = [f"--LabApp.default_url=/lab/tree/{find(lesson[0]).name}"] if lesson else []
             root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
             # on loopback, with the random token that JupyterLab makes and prints
-            command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", *root, *target]
+            command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", *root, *first]
             return subprocess.call(command, cwd=COPIES)
         case _:
             print(__doc__, file=sys.stderr)
