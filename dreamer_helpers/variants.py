@@ -79,13 +79,13 @@ class DenseGRU(nn.Module):
 
     def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
         """One step: h (B, D), z flat (B, S C) and a (B, A) -> the next h (B, D)."""
-        return self.advance(deter, stoch, self.embed_action(action), self.weights())
+        return self.advance(deter, stoch, self.embed_action(action), None)
 
     def embed_action(self, action: Tensor) -> Tensor:
         """Actions (..., A) clipped to [-1, 1]."""
         return action / action.detach().abs().clamp(min=1.0)
 
-    def weights(self) -> None:
+    def weights(self, count: int) -> None:
         """Nothing to prepare."""
 
     def advance(self, deter: Tensor, stoch: Tensor, action: Tensor, weights: None) -> Tensor:

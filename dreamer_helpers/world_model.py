@@ -17,7 +17,7 @@ Run ``python -m dreamer_helpers.world_model`` to see it learn a blinking light.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -105,8 +105,8 @@ class BlockGRU(nn.Module):
         """What the cell makes of actions (..., A), for all steps at once: (..., units)."""
         return self.from_action(action / action.detach().abs().clamp(min=1.0))  # clips to [-1, 1]
 
-    def weights(self) -> tuple[Tensor, ...]:
-        """The recurrent weights in the form that :meth:`advance` multiplies by, made once for a sequence.
+    def weights(self, count: int) -> tuple[Tensor, ...]:
+        """The recurrent weights in the form that :meth:`advance` multiplies ``count`` rows by, made once a sequence.
 
         Of ``hidden``, the rows by which each block reads its own part of h, and, blocks side by side, those that read
         the inputs shared by all blocks, (3 units, D); then ``gates`` and its bias. Block-diagonal ones are
@@ -114,9 +114,9 @@ class BlockGRU(nn.Module):
         """
         own = self.hidden.weight.shape[2]
         shared = self.hidden.weight[:, own:].transpose(0, 1).flatten(1)
-        gates = fast.assembled(self.gates.weight)
+        gates = fast.assembled(self.gates.weight, count)
         gates = self._by_gate(gates) if gates.dim() == 2 else gates
-        return fast.assembled(self.hidden.weight[:, :own]), shared, gates, self._by_gate(self.gates.bias)
+        return fast.assembled(self.hidden.weight[:, :own], count), shared, gates, self._by_gate(self.gates.bias)
 
     def _by_gate(self, x: Tensor) -> Tensor:
         """The last axis in the order (gate, block, unit), where the weights have (block, gate, unit)."""
@@ -146,7 +146,7 @@ class StepCell(nn.Module):
         """Actions as they are."""
         return action
 
-    def weights(self) -> None:
+    def weights(self, count: int) -> None:
         """Nothing to prepare."""
 
     def advance(self, deter: Tensor, stoch: Tensor, action: Tensor, weights: None) -> Tensor:
@@ -211,7 +211,7 @@ class RSSM(nn.Module):
         and the embeddings' part of the posterior, is computed for all steps at once.
         """
         keep = 1.0 - is_first.float()[..., None]  # (B, T, 1)
-        actions, weights = self.cell.embed_action(prev_actions * keep), self.cell.weights()
+        actions, weights = self.cell.embed_action(prev_actions * keep), self.cell.weights(len(embeds))
         first, *layers = (*self.posterior_net[0], self.posterior_net[1])
         of_deter, of_embed = first[0].weight.split([self.deter_dim, embeds.shape[-1]], 1)
         seen = F.linear(embeds, of_embed, first[0].bias)  # (B, T, units)
@@ -233,16 +233,22 @@ class RSSM(nn.Module):
         Returns states (B, horizon + 1, ...), the first of them the start, and the action taken in each (B, horizon
         + 1, A), also in the last.
         """
-        state, action = start, policy(start)
-        states, actions, weights = [state], [action], self.cell.weights()
+        states, actions = zip(*self.unroll(start, policy, horizon), strict=True)
+        stacked = State(*(torch.stack(part, 1) for part in zip(*states, strict=True)))
+        return stacked, torch.stack(actions, 1)
+
+    def unroll(
+        self, start: State, policy: Callable[[State], Tensor], horizon: int
+    ) -> Iterator[tuple[State, Tensor]]:  # fmt: skip
+        """:meth:`imagine` step by step: each state (B, ...) and the action (B, A) taken in it, horizon + 1 times."""
+        state, action, weights = start, policy(start), self.cell.weights(len(start.deter))
+        yield state, action
         for _ in range(horizon):
             embedded = self.cell.embed_action(action)
             deter = self.cell.advance(state.deter, state.stoch.flatten(1), embedded, weights)
             state = State(deter, self.prior(deter).sample())
             action = policy(state)
-            states.append(state), actions.append(action)
-        stacked = State(*(torch.stack(part, 1) for part in zip(*states, strict=True)))
-        return stacked, torch.stack(actions, 1)
+            yield state, action
 
 
 def kl_loss(posterior: OneHot, prior: OneHot, free_nats: float) -> Losses:
