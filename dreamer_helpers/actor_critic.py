@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy
-from dreamer_helpers.fast import Ones
+from dreamer_helpers.fast import Ones, many_rows
 from dreamer_helpers.nets import Head, Norm, RMSNorm, TwoHotHead
 from dreamer_helpers.world_model import State, WorldModel
 
@@ -69,7 +69,10 @@ class Actor(nn.Module):
         self.net = Head(features, outputs, config.hidden_dim, config.mlp_layers, norm, scale=config.actor_init_scale)
 
     def forward(self, features: Tensor, ones: Ones | None = None) -> Policy:
-        outputs = read(self.net, features, ones)
+        return self.policy(read(self.net, features, ones))
+
+    def policy(self, outputs: Tensor) -> Policy:
+        """The distribution that outputs of the net (..., outputs) stand for."""
         if self.discrete:
             return DiscretePolicy(outputs, self.sizes, self.config.unimix)
         return self.continuous_policy(outputs, self.config.min_std, self.config.max_std)
@@ -233,10 +236,12 @@ def replay_critic_loss(
 class Dream(NamedTuple):
     """N imagined trajectories. Entry t of each belongs to state t, and the first state is a real one."""
 
-    features: Tensor  # (N, H + 1, F)
-    actions: Tensor  # (N, H + 1, A)
+    features: Tensor  # (N, H, F)
+    final: Tensor  # (N, F), the features of state H
+    actions: Tensor  # (N, H, A)
     rewards: Tensor  # (N, H + 1), entry 0 unused
     continues: Tensor  # (N, H + 1), discount included; entry 0 is 1, or 0 where the start is terminal
+    outputs: Tensor | None = None  # (N, H, outputs) of the actor with their gradient, where keeping it saves time
     ones: Ones | None = None  # of the features' latents, where looking them up saves time
 
 
@@ -248,15 +253,29 @@ def dream(world_model: WorldModel, actor: Actor, starts: State, is_terminal: Ten
     replayed step: ``is_terminal`` (N,). Source: paper, section "Actor learning"; code, agent.py.
     """
 
-    def policy(state: State) -> Tensor:
-        return actor(state.features, Ones.of(state.stoch)).sample()
+    seen, outputs, once = [], [], many_rows(is_terminal)
 
-    states, actions = world_model.imagine(starts, policy, horizon)
-    features, ones = states.features, Ones.of(states.stoch)
-    rewards = world_model.reward.mean(read(world_model.reward, features, ones))
-    continues = world_model.cont.mean(read(world_model.cont, features, ones))
+    def policy(state: State) -> Tensor:
+        features, ones = state.features, Ones.of(state.stoch)
+        with torch.set_grad_enabled(once):
+            outputs.append(read(actor.net, features, ones))
+        seen.append((features, ones))
+        return actor.policy(outputs[-1]).sample()
+
+    _, actions = world_model.imagine(starts, policy, horizon)
+    *features, final = (features for features, _ in seen)
+    features = torch.stack(features, 1)
+    ones = Ones.stack([ones for _, ones in seen[:-1]])
+
+    def predict(head: nn.Module) -> Tensor:
+        parts = read(head, features, ones), read(head, final[:, None], None)
+        return torch.cat([head.mean(part) for part in parts], 1)
+
+    rewards, continues = predict(world_model.reward), predict(world_model.cont)
     continues[:, 0] = 1.0 - is_terminal.float()
-    return Dream(features, actions, rewards, continues, ones)
+    with torch.enable_grad():
+        asked = torch.stack(outputs[:-1], 1) if once else None
+    return Dream(features, final, actions[:, :-1], rewards, continues, asked, ones)
 
 
 def imagination_losses(
@@ -268,20 +287,19 @@ def imagination_losses(
 
     The critic is read once: its values serve the returns and the baseline, its logits the loss.
     """
-    features = dream.features[:, :-1].contiguous()  # (N, H, F); a slice would be copied at each product
-    ones = dream.ones and dream.ones._replace(rows=dream.ones.rows[:, :-1])
+    features, ones = dream.features, dream.ones
     logits = critic(features, ones)  # with gradient, for the loss
     with torch.no_grad():
-        final = critic.mean(critic(dream.features[:, -1:]))
+        final = critic.mean(critic(dream.final[:, None]))
         values = torch.cat([critic.mean(logits), final], 1)  # (N, H + 1)
         returns = compute_returns(dream.rewards, values, dream.continues, config.lambda_)
         weights = dream.continues[:, :-1].cumprod(1)
         scale = normalizer(returns)
-    policy = actor(features, ones)
+    policy = actor(features, ones) if dream.outputs is None else actor.policy(dream.outputs)
     entropies = policy.entropy()
     losses = {
         "actor": actor_loss(
-            policy.log_prob(dream.actions[:, :-1]), entropies, returns, values[:, :-1], scale, weights,
+            policy.log_prob(dream.actions), entropies, returns, values[:, :-1], scale, weights,
             config.entropy_coef,
         ),
         "critic": critic_loss(

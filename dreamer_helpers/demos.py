@@ -64,13 +64,13 @@ def actor_critic() -> None:
         actor, critic = behaviour.Actor(config, 4, True, (3,)), behaviour.Critic(config, 4)
         normalizer = behaviour.ReturnNormalizer()
         optimizer = torch.optim.Adam([*actor.parameters(), *critic.head.parameters()], 1e-2)
-        features = torch.ones(256, 2, 4)
+        features, final = torch.ones(256, 1, 4), torch.ones(256, 4)
         for _ in range(60):
             with torch.no_grad():
                 actions = actor(features).sample()
             pay = actions[:, 0] @ torch.tensor([-1.0, 0.0, 1000.0]) * scale
             goes_on = torch.tensor([[1.0, 0.0]]).repeat(256, 1)
-            dream = behaviour.Dream(features, actions, pay[:, None].expand(-1, 2), goes_on)
+            dream = behaviour.Dream(features, final, actions, pay[:, None].expand(-1, 2), goes_on)
             losses, _, _ = behaviour.imagination_losses(dream, actor, critic, normalizer, config)
             optimizer.zero_grad()
             sum(loss.mean() for loss in losses.values()).backward()

@@ -73,6 +73,12 @@ def few_rows_backward(first: Tensor, last: Tensor) -> None:
     first.register_hook(lambda _: torch.set_float32_matmul_precision("medium"))
 
 
+def many_rows(batch: Tensor) -> bool:
+    """Whether a net that a batch passes more than once should rather keep its gradient, which takes more operations,
+    each of fewer rows."""
+    return batch.device.type == "cpu" and len(batch) >= 512
+
+
 class Ones(NamedTuple):
     """Where the ones are in one-hot latents that lie side by side: ``rows`` (..., S) in 0 .. width - 1."""
 
@@ -89,6 +95,12 @@ class Ones(NamedTuple):
         index = torch.mv(stoch.reshape(-1, classes), torch.arange(classes, dtype=stoch.dtype))  # faster than argmax
         rows = index.long().view(-1, latents) + torch.arange(latents) * classes
         return cls(rows.view(stoch.shape[:-1]), latents * classes)
+
+
+    @staticmethod
+    def stack(steps: list[Ones | None]) -> Ones | None:
+        """Those of steps (N, S) for a sequence of them (N, T, S)."""
+        return Ones(torch.stack([step.rows for step in steps], 1), steps[0].width) if steps[0] else None
 
 
 LOOKUP = 128

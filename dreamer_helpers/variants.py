@@ -298,8 +298,8 @@ def differentiable_dream(
         features = states.features
         rewards = world_model.reward.mean(world_model.reward(features))
         continues = world_model.cont.mean(world_model.cont(features))
-    start = 1.0 - is_terminal.float()
-    return Dream(features, actions, rewards, torch.cat([start[:, None], continues[:, 1:]], 1))
+    continues = torch.cat([1.0 - is_terminal.float()[:, None], continues[:, 1:]], 1)
+    return Dream(features[:, :-1], features[:, -1], actions[:, :-1], rewards, continues)
 
 
 def backprop_losses(
@@ -309,16 +309,17 @@ def backprop_losses(
 
     Discrete actions use REINFORCE, as everywhere.
     """
-    detached = Dream(*(part.detach() for part in imagined[:4]), imagined.ones)
+    if actor.discrete:
+        return imagination_losses(imagined, actor, critic, normalizer, config, *losses)
+    detached = Dream(*(part.detach() for part in imagined[:5]))
     result, returns, metrics = imagination_losses(detached, actor, critic, normalizer, config, *losses)
-    if not actor.discrete:
-        with frozen(critic):
-            values = critic.mean(critic(imagined.features))
-        climbed = compute_returns(imagined.rewards, values, imagined.continues, config.lambda_)
-        weights = detached.continues[:, :-1].cumprod(1)
-        advantage = (climbed - values[:, :-1]) / metrics["return_scale"]
-        entropy = actor(detached.features[:, :-1]).entropy()
-        result["actor"] = -weights * (advantage + config.entropy_coef * entropy)
+    with frozen(critic):
+        values = critic.mean(critic(torch.cat([imagined.features, imagined.final[:, None]], 1)))
+    climbed = compute_returns(imagined.rewards, values, imagined.continues, config.lambda_)
+    weights = detached.continues[:, :-1].cumprod(1)
+    advantage = (climbed - values[:, :-1]) / metrics["return_scale"]
+    entropy = actor(detached.features).entropy()
+    result["actor"] = -weights * (advantage + config.entropy_coef * entropy)
     return result, returns, metrics
 
 
