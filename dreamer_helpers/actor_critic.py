@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy
-from dreamer_helpers.fast import Ones, many_rows
+from dreamer_helpers.fast import Ones, lowered, many_rows
 from dreamer_helpers.nets import Head, Norm, RMSNorm, TwoHotHead
 from dreamer_helpers.world_model import State, WorldModel
 
@@ -256,7 +256,7 @@ def dream(world_model: WorldModel, actor: Actor, starts: State, is_terminal: Ten
     seen, outputs, once = [], [], many_rows(is_terminal)
 
     def policy(state: State) -> Tensor:
-        features, ones = state.features, Ones.of(state.stoch)
+        features, ones = lowered(state.features), Ones.of(state.stoch)
         with torch.set_grad_enabled(once):
             outputs.append(read(actor.net, features, ones))
         seen.append((features, ones))

@@ -73,6 +73,12 @@ def few_rows_backward(first: Tensor, last: Tensor) -> None:
     first.register_hook(lambda _: torch.set_float32_matmul_precision("medium"))
 
 
+def lowered(x: Tensor) -> Tensor:
+    """x in the precision that autocast multiplies with, so that several products need not each make a copy."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if kind != "meta" and torch.is_autocast_enabled(kind) else x
+
+
 def many_rows(batch: Tensor) -> bool:
     """Whether a net that a batch passes more than once should rather keep its gradient, which takes more operations,
     each of fewer rows."""

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class LayerNorm(nn.Module):
-    """Subtract the mean, divide by the deviation, scale and shift, over the last axis, in float32.
+    """Subtract the mean, divide by the deviation, scale and shift, over the last axis; inside, in float32.
 
     Source: code of 2023; tests/golden/layernorm.npz.
     """
@@ -56,13 +56,13 @@ class LayerNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.float(), x.shape[-1:], self.scale, self.shift, self.eps).to(x.dtype)
+        return F.layer_norm(x, x.shape[-1:], self.scale, self.shift, self.eps).to(x.dtype)
 
     def silu(self, x: Tensor) -> Tensor:
         """SiLU of the normalised x; in training the same in less memory."""
         if not torch.is_grad_enabled():
             return F.silu(self(x), inplace=True)
-        return fast.LayerNormSiLU.apply(x.float(), self.scale, self.shift, self.eps).to(x.dtype)
+        return fast.LayerNormSiLU.apply(x, self.scale, self.shift, self.eps).to(x.dtype)
 
 
 class DenseGRU(nn.Module):
