@@ -114,9 +114,9 @@ class BlockGRU(nn.Module):
         """
         own = self.hidden.weight.shape[2]
         shared = self.hidden.weight[:, own:].transpose(0, 1).flatten(1)
-        gates = fast.assembled(self.gates.weight, count)
-        gates = self._by_gate(gates) if gates.dim() == 2 else gates
-        return fast.assembled(self.hidden.weight[:, :own], count), shared, gates, self._by_gate(self.gates.bias)
+        gates, bias = fast.assembled(self.gates.weight, count), self.gates.bias
+        gates, bias = map(self._by_gate, (gates, bias)) if gates.dim() == 2 else (gates, bias.view(self.blocks, 1, -1))
+        return fast.assembled(self.hidden.weight[:, :own], count), shared, gates, bias
 
     def _by_gate(self, x: Tensor) -> Tensor:
         """The last axis in the order (gate, block, unit), where the weights have (block, gate, unit)."""
@@ -128,8 +128,12 @@ class BlockGRU(nn.Module):
         inputs = torch.cat([self.from_deter(deter), self.from_stoch(stoch), action], -1)  # (B, 3 units)
         x = torch.addmm(self.hidden.bias, inputs, shared)  # every block sees all inputs
         x = x + fast.block_product(deter, own)  # and its own part of h
-        x = fast.block_product(norm_silu(self.norm, x), gates)
-        return self._update(deter, *((x if gates.dim() == 2 else self._by_gate(x)) + bias).chunk(3, -1))  # (B, D) each
+        x = norm_silu(self.norm, x)
+        if gates.dim() == 2:
+            return self._update(deter, *(x @ gates + bias).chunk(3, -1))  # (B, D) each
+        x, deter = (part.unflatten(-1, (self.blocks, -1)).transpose(0, 1) for part in (x, deter))  # (block, B, unit)
+        x = torch.baddbmm(bias, x, gates).float()
+        return self._update(deter, *x.chunk(3, -1)).transpose(0, 1).flatten(1)
 
 
 class StepCell(nn.Module):
