@@ -17,7 +17,7 @@ Run ``python -m dreamer_helpers.world_model`` to see it learn a blinking light.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -237,22 +237,16 @@ class RSSM(nn.Module):
         Returns states (B, horizon + 1, ...), the first of them the start, and the action taken in each (B, horizon
         + 1, A), also in the last.
         """
-        states, actions = zip(*self.unroll(start, policy, horizon), strict=True)
-        stacked = State(*(torch.stack(part, 1) for part in zip(*states, strict=True)))
-        return stacked, torch.stack(actions, 1)
-
-    def unroll(
-        self, start: State, policy: Callable[[State], Tensor], horizon: int
-    ) -> Iterator[tuple[State, Tensor]]:  # fmt: skip
-        """:meth:`imagine` step by step: each state (B, ...) and the action (B, A) taken in it, horizon + 1 times."""
-        state, action, weights = start, policy(start), self.cell.weights(len(start.deter))
-        yield state, action
+        state, action = start, policy(start)
+        states, actions, weights = [state], [action], self.cell.weights(len(action))
         for _ in range(horizon):
             embedded = self.cell.embed_action(action)
             deter = self.cell.advance(state.deter, state.stoch.flatten(1), embedded, weights)
             state = State(deter, self.prior(deter).sample())
             action = policy(state)
-            yield state, action
+            states.append(state), actions.append(action)
+        stacked = State(*(torch.stack(part, 1) for part in zip(*states, strict=True)))
+        return stacked, torch.stack(actions, 1)
 
 
 def kl_loss(posterior: OneHot, prior: OneHot, free_nats: float) -> Losses:
