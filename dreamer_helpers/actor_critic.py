@@ -234,7 +234,7 @@ def replay_critic_loss(
 
 
 class Dream(NamedTuple):
-    """N imagined trajectories. Entry t of each belongs to state t, and the first state is a real one."""
+    """N imagined trajectories. Entry t of each belongs to state t of H + 1, and the first state is a real one."""
 
     features: Tensor  # (N, H, F)
     final: Tensor  # (N, F), the features of state H
@@ -252,30 +252,27 @@ def dream(world_model: WorldModel, actor: Actor, starts: State, is_terminal: Ten
     REINFORCE needs no gradient through the dynamics, so none is kept. The continue of the start is known from the
     replayed step: ``is_terminal`` (N,). Source: paper, section "Actor learning"; code, agent.py.
     """
-
-    seen, outputs, once = [], [], many_rows(is_terminal)
+    seen, ones, outputs = [], [], []  # of each state: its features, where its latents are, what the actor put out
+    keep = many_rows(is_terminal)
 
     def policy(state: State) -> Tensor:
-        features, ones = lowered(state.features), Ones.of(state.stoch)
-        with torch.set_grad_enabled(once):
-            outputs.append(read(actor.net, features, ones))
-        seen.append((features, ones))
+        seen.append(lowered(state.features)), ones.append(Ones.of(state.stoch))
+        with torch.set_grad_enabled(keep):
+            outputs.append(read(actor.net, seen[-1], ones[-1]))
         return actor.policy(outputs[-1]).sample()
 
     _, actions = world_model.imagine(starts, policy, horizon)
-    *features, final = (features for features, _ in seen)
-    features = torch.stack(features, 1)
-    ones = Ones.stack([ones for _, ones in seen[:-1]])
+    *features, final = seen
+    features, ones = torch.stack(features, 1), Ones.stack(ones[:-1])
 
     def predict(head: nn.Module) -> Tensor:
-        parts = read(head, features, ones), read(head, final[:, None], None)
-        return torch.cat([head.mean(part) for part in parts], 1)
+        return torch.cat([head.mean(read(head, features, ones)), head.mean(head(final))[:, None]], 1)
 
     rewards, continues = predict(world_model.reward), predict(world_model.cont)
     continues[:, 0] = 1.0 - is_terminal.float()
     with torch.enable_grad():
-        asked = torch.stack(outputs[:-1], 1) if once else None
-    return Dream(features, final, actions[:, :-1], rewards, continues, asked, ones)
+        kept = torch.stack(outputs[:-1], 1) if keep else None
+    return Dream(features, final, actions[:, :-1], rewards, continues, kept, ones)
 
 
 def imagination_losses(
@@ -285,13 +282,13 @@ def imagination_losses(
 ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:  # fmt: skip
     """Actor and critic losses of a dream, each (N, H); its returns (N, H); and numbers to watch.
 
-    The critic is read once: its values serve the returns and the baseline, its logits the loss.
+    The critic is read once: its values serve the returns and the baseline, its logits the loss. So is the actor, if
+    the dream has kept what it put out.
     """
     features, ones = dream.features, dream.ones
     logits = critic(features, ones)  # with gradient, for the loss
     with torch.no_grad():
-        final = critic.mean(critic(dream.final[:, None]))
-        values = torch.cat([critic.mean(logits), final], 1)  # (N, H + 1)
+        values = torch.cat([critic.mean(logits), critic.mean(critic(dream.final))[:, None]], 1)  # (N, H + 1)
         returns = compute_returns(dream.rewards, values, dream.continues, config.lambda_)
         weights = dream.continues[:, :-1].cumprod(1)
         scale = normalizer(returns)

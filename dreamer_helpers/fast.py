@@ -80,9 +80,17 @@ def lowered(x: Tensor) -> Tensor:
 
 
 def many_rows(batch: Tensor) -> bool:
-    """Whether a net that a batch passes more than once should rather keep its gradient, which takes more operations,
-    each of fewer rows."""
-    return batch.device.type == "cpu" and len(batch) >= 512
+    """Whether the actor should rather keep its gradient in a dream than be asked once more for its loss: for the way
+    back that is more operations, each of fewer rows.
+
+    Measured on a CPU, gradient steps with 1,024 dreams (S1): 2 to 7 % less time, by preset and precision; with 256
+    dreams (the cpu preset, dreaming from all states): 7 % more.
+    """
+    return batch.device.type == "cpu" and len(batch) >= MANY
+
+
+MANY = 512
+"""Fewest dreams for which :func:`many_rows` says yes."""
 
 
 class Ones(NamedTuple):
@@ -101,7 +109,6 @@ class Ones(NamedTuple):
         index = torch.mv(stoch.reshape(-1, classes), torch.arange(classes, dtype=stoch.dtype))  # faster than argmax
         rows = index.long().view(-1, latents) + torch.arange(latents) * classes
         return cls(rows.view(stoch.shape[:-1]), latents * classes)
-
 
     @staticmethod
     def stack(steps: list[Ones | None]) -> Ones | None:

@@ -465,14 +465,15 @@ def compare_imagination(file: GoldenFile, discrete: bool, sizes: tuple[int, ...]
         features = torch.cat(parts, -1).requires_grad_()
         actions = file[f"in/act{call}"]
         actions = F.one_hot(actions.long(), width).float() if discrete else actions
-        dream = Dream(features, actions, file[f"in/rew{call}"], file[f"in/con{call}"])
-        compare_call(file, path.format(call), dream, actor, critic, normalizer, config)
+        dream = Dream(features[:, :-1], features[:, -1], actions[:, :-1], file[f"in/rew{call}"], file[f"in/con{call}"])
+        compare_call(file, path.format(call), dream, features, actor, critic, normalizer, config)
 
 
 def compare_call(
     file: GoldenFile,
     path: str,
     dream: Dream,
+    features: Tensor,
     actor: Actor,
     critic: Critic,
     normalizer: nn.Module,
@@ -483,7 +484,7 @@ def compare_call(
         dream, actor, critic, normalizer, config, actor_spy, actor_critic.critic_loss, returns_spy
     )
     _, _, _, baseline, scale, _, _ = actor_spy.call_args.args
-    (gradient,) = torch.autograd.grad(losses["actor"].mean() + losses["critic"].mean(), dream.features)
+    (gradient,) = torch.autograd.grad(losses["actor"].mean() + losses["critic"].mean(), features)
     width, bins = sum(actor.sizes) * (1 if actor.discrete else 2), len(critic.head.bins)
     file.compare_loss(f"{path}/policy_loss", losses["actor"])
     file.compare_loss(f"{path}/grad_policy", gradient[..., :width])

@@ -154,10 +154,11 @@ def test_block_linear_is_a_linear_layer_with_a_block_diagonal_matrix() -> None:
 
 def test_small_block_matrices_are_assembled_and_large_ones_are_not() -> None:
     x, blocks = torch.randn(5, 6), torch.randn(3, 2, 4)
-    assert assembled(blocks).shape == (6, 12)
-    assert_close(block_product(x, assembled(blocks)), block_product(x, blocks))
+    assert assembled(blocks, len(x)).shape == (6, 12)
+    assert_close(block_product(x, assembled(blocks, len(x))), block_product(x, blocks))
     large = torch.empty(8, 1024, 1024, device="meta")
-    assert assembled(large) is large
+    assert assembled(large, 1) is large
+    assert assembled(blocks, 10**6) is blocks, "many rows"
 
 
 def test_norms_are_their_formulas() -> None:
@@ -275,7 +276,7 @@ def test_block_gru_is_the_same_block_by_block(dense: int, monkeypatch: pytest.Mo
         nn.init.normal_(parameter, std=0.5)
     inputs = [torch.randn(5, size, requires_grad=True) for size in (16, 12, 2)]
     readable = block_gru(cell, *inputs)
-    advanced = cell.advance(*inputs[:2], cell.embed_action(inputs[2]), cell.weights())
+    advanced = cell.advance(*inputs[:2], cell.embed_action(inputs[2]), cell.weights(5))
     wanted = [*inputs, *cell.parameters()]
     expected = torch.autograd.grad(readable.square().sum(), wanted)
     for other in (cell(*inputs), advanced):
@@ -314,6 +315,37 @@ def test_a_dream_and_its_losses_do_not_depend_on_looking_up(monkeypatch: pytest.
         assert used  # and not once more in the second round
     assert len(used) == config.imagination_horizon + 1 + 5  # the actor at each step; both heads, critics and actor
     assert_close(*results, rtol=1e-4, atol=1e-6)
+
+
+def test_lowered_is_what_autocast_would_make_of_it_for_a_product() -> None:
+    x, weight = torch.randn(3, 4), torch.randn(4, 2)
+    assert fast.lowered(x) is x
+    with torch.autocast("cpu", torch.bfloat16):
+        low = fast.lowered(x)
+        assert low.dtype == torch.bfloat16 and torch.equal(low @ weight, x @ weight)
+
+
+@pytest.mark.parametrize("actions", [spaces.Discrete(3), spaces.Box(-1, 1, (2,))], ids=["discrete", "continuous"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_actor_asked_once_learns_what_it_would_learn_asked_twice(
+    actions: spaces.Space, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here its initial weights are large, so that its advantages, and all gradients, are no zeros."""
+    config = dataclasses.replace(SMALL, actor_init_scale=1.0, value_init_scale=1.0)
+    results, counts, heads_read = [], [], []
+    forward = nets.Head.forward
+    monkeypatch.setattr(nets.Head, "forward", lambda *inputs: heads_read.append(1) or forward(*inputs))
+    for fewest in (1, 10**9):
+        monkeypatch.setattr(fast, "MANY", fewest)
+        torch.manual_seed(0)
+        agent = DreamerV3(config, spaces.Box(-1, 1, (3,)), actions, precision=precision)
+        agent.train_step(make_batch(agent.config, agent.observation_space, actions))
+        results.append([p.grad for p in agent.actor.parameters()])
+        counts.append(len(heads_read))
+        assert all(gradient.abs().max() > 1e-4 for gradient in results[-1])
+    assert counts[1] - counts[0] == counts[0] + 1
+    rough = dict(rtol=0.05, atol=0.02) if precision == "bfloat16" else dict(rtol=1e-4, atol=1e-6)
+    assert_close(*results, **rough)
 
 
 @pytest.mark.parametrize("side", [1, 2, 4])
