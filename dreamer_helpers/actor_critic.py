@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy
-from dreamer_helpers.fast import Ones, lowered, many_rows
+from dreamer_helpers.fast import Ones, lowered, many_dreams
 from dreamer_helpers.nets import Head, Norm, RMSNorm, TwoHotHead
 from dreamer_helpers.world_model import State, WorldModel
 
@@ -253,7 +253,7 @@ def dream(world_model: WorldModel, actor: Actor, starts: State, is_terminal: Ten
     replayed step: ``is_terminal`` (N,). Source: paper, section "Actor learning"; code, agent.py.
     """
     seen, ones, outputs = [], [], []  # of each state: its features, where its latents are, what the actor put out
-    keep = many_rows(is_terminal)
+    keep = many_dreams(starts.deter)
 
     def policy(state: State) -> Tensor:
         seen.append(lowered(state.features)), ones.append(Ones.of(state.stoch))

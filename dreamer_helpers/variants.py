@@ -56,13 +56,18 @@ class LayerNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], self.scale, self.shift, self.eps).to(x.dtype)
+        return F.layer_norm(_norm_input(x), x.shape[-1:], self.scale, self.shift, self.eps).to(x.dtype)
 
     def silu(self, x: Tensor) -> Tensor:
         """SiLU of the normalised x; in training the same in less memory."""
         if not torch.is_grad_enabled():
             return F.silu(self(x), inplace=True)
-        return fast.LayerNormSiLU.apply(x, self.scale, self.shift, self.eps).to(x.dtype)
+        return fast.LayerNormSiLU.apply(_norm_input(x), self.scale, self.shift, self.eps).to(x.dtype)
+
+
+def _norm_input(x: Tensor) -> Tensor:
+    """x in a precision that torch's layer norm takes beside float32 weights: any on a CPU, elsewhere float32."""
+    return x if x.device.type == "cpu" else x.float()
 
 
 class DenseGRU(nn.Module):
@@ -311,7 +316,7 @@ def backprop_losses(
     """
     if actor.discrete:
         return imagination_losses(imagined, actor, critic, normalizer, config, *losses)
-    detached = Dream(*(part.detach() for part in imagined[:5]))
+    detached = Dream(*(part.detach().contiguous() for part in imagined[:5]))  # slices would be copied at each product
     result, returns, metrics = imagination_losses(detached, actor, critic, normalizer, config, *losses)
     with frozen(critic):
         values = critic.mean(critic(torch.cat([imagined.features, imagined.final[:, None]], 1)))

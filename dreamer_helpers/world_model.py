@@ -110,7 +110,8 @@ class BlockGRU(nn.Module):
 
         Of ``hidden``, the rows by which each block reads its own part of h, and, blocks side by side, those that read
         the inputs shared by all blocks, (3 units, D); then ``gates`` and its bias. Block-diagonal ones are
-        :func:`fast.assembled`, and a dense ``gates`` puts out all resets first, then all candidates, then all updates.
+        :func:`fast.assembled`, and a dense ``gates`` puts out all resets first, then all candidates, then all updates;
+        in blocks, the bias is one of each block.
         """
         own = self.hidden.weight.shape[2]
         shared = self.hidden.weight[:, own:].transpose(0, 1).flatten(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dreamer_helpers import fast, nets, symlog, variants
 from dreamer_helpers.actor_critic import (
@@ -203,6 +205,34 @@ def test_norm_and_silu_in_one_piece(kind: Callable[[int], nn.Module], dtype: tor
         assert torch.equal(x, before)
 
 
+class NormInputs(TorchDispatchMode):
+    """Notes the precision of what each layer norm is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[torch.dtype] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if "native_layer_norm" in str(function):
+            self.seen.append(args[0].dtype)
+        return function(*args, **(kwargs or {}))
+
+
+def test_only_a_cpu_is_given_low_precision_beside_the_float32_weights_of_a_layer_norm() -> None:
+    """Its kernels take both together; those of a GPU want one kind."""
+    for device, wanted in (("cpu", torch.bfloat16), ("meta", torch.float32)):
+        with torch.device(device):
+            norm, x = LayerNorm(4), torch.ones(2, 4, dtype=torch.bfloat16)
+        x.requires_grad_()
+        with NormInputs() as inputs:
+            results = norm(x), norm.silu(x)
+            results[1].sum().backward()
+        assert len(inputs.seen) == 4 and set(inputs.seen) == {wanted}, device  # backwards it is computed again
+        assert all(y.dtype == torch.bfloat16 for y in results)
+
+
 @pytest.mark.parametrize("kind", [RMSNorm, LayerNorm])
 def test_norm_and_silu_in_one_piece_keep_less(kind: Callable[[int], nn.Module]) -> None:
     norm, x = kind(64), torch.randn(128, 64, requires_grad=True)
@@ -344,8 +374,11 @@ def test_the_actor_asked_once_learns_what_it_would_learn_asked_twice(
         counts.append(len(heads_read))
         assert all(gradient.abs().max() > 1e-4 for gradient in results[-1])
     assert counts[1] - counts[0] == counts[0] + 1
-    rough = dict(rtol=0.05, atol=0.02) if precision == "bfloat16" else dict(rtol=1e-4, atol=1e-6)
-    assert_close(*results, **rough)
+    if precision == "float32":
+        assert_close(*results, rtol=1e-4, atol=1e-6)
+    else:  # few small steps are added up with three digits: as a whole; 1 % at the sizes of S1
+        once, twice = (torch.cat([gradient.flatten() for gradient in result]) for result in results)
+        assert (once - twice).norm() <= 0.1 * twice.norm()
 
 
 @pytest.mark.parametrize("side", [1, 2, 4])
