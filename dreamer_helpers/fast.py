@@ -20,27 +20,21 @@ from torch.utils._pytree import tree_map
 
 
 def block_product(x: Tensor, weight: Tensor) -> Tensor:
-    """(N, inputs) times a block-diagonal matrix: its blocks (g, inputs/g, outputs/g), or :func:`assembled`."""
-    if weight.dim() == 2:
-        return x @ weight
-    grouped = x.unflatten(-1, (len(weight), -1)).transpose(0, 1)  # (g, N, inputs/g)
-    return torch.bmm(grouped, weight).transpose(0, 1).flatten(1)
+    """(N, inputs) times a block-diagonal matrix, given as its blocks (g, inputs/g, outputs/g): (N, outputs)."""
+    return side_by_side(torch.bmm(in_blocks(x, len(weight)), weight))
 
 
-def assembled(blocks: Tensor, count: int) -> Tensor:
-    """Blocks (g, inputs/g, outputs/g), to be multiplied by ``count`` rows, as one matrix with zeros around them, if
-    that is little work; else as they are.
-
-    While rows times entries are at most ``DENSE``, one product with many zeros is faster than g small ones.
-    """
-    return torch.block_diag(*blocks) if count * len(blocks) * blocks.numel() <= DENSE else blocks
+def in_blocks(x: Tensor, count: int) -> Tensor:
+    """Each row cut into blocks, blocks first, as ``torch.bmm`` takes them: (N, inputs) -> (count, N, inputs/count)."""
+    return x.unflatten(-1, (count, -1)).transpose(0, 1)
 
 
-DENSE = 2**23
-"""Measured on a CPU. Few rows, the cpu preset: 66 ms a gradient step with assembled matrices, 74 without. Many, the
-1,024 dreams of a step with 256 units and 8 blocks: 0.6 ms for the gates in blocks, 3.6 assembled."""
+def side_by_side(x: Tensor) -> Tensor:
+    """Inverse of :func:`in_blocks`: (count, N, outputs/count) -> (N, outputs)."""
+    return x.transpose(0, 1).flatten(1)
 
-products = {"other": False, "few": 64}
+
+products = {"other": False, "few": 128}
 """Whether oneDNN has float32 products (``device.set_threads``), and how many rows are few."""
 
 
@@ -149,6 +143,16 @@ class Lookup(torch.autograd.Function):
 # --------------------------------------------------------------------------------------- norms and memory
 
 
+def root_mean_square(x: Tensor, eps: float) -> Tensor:
+    """``sqrt(mean(x²) + eps)`` over the last axis, which stays: (..., F) -> (..., 1).
+
+    As the length of a vector, which takes one pass over x and no memory: 7 instead of 13 us for 16 rows, 4.4 instead
+    of 7.1 ms for 15,360 rows of 256, norm and SiLU included.
+    """
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5)
+    return length.hypot_(torch.full((), eps**0.5, dtype=x.dtype, device=x.device))
+
+
 class RMSNormSiLU(torch.autograd.Function):
     """``silu(x / rms * scale)`` with its gradient written out.
 
@@ -158,19 +162,18 @@ class RMSNormSiLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, eps: float) -> Tensor:
-        inverse = x.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
-        normed = x * inverse
-        ctx.save_for_backward(normed, inverse, scale)
+        rms = root_mean_square(x, eps)
+        normed = x / rms
+        ctx.save_for_backward(normed, rms, scale)
         return F.silu(normed * scale, inplace=True)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        normed, inverse, scale = ctx.saved_tensors
+        normed, rms, scale = ctx.saved_tensors
         grad = _silu_backward_(grad, normed * scale)
-        grad_scale = (grad * normed).flatten(0, -2).sum(0)
-        grad = grad.mul_(scale)
-        shared = (grad * normed).mean(-1, keepdim=True)
-        return torch.addcmul(grad, normed, shared, value=-1).mul_(inverse), grad_scale, None
+        of_scale = grad * normed
+        shared = (of_scale @ scale).div_(-len(scale)).unsqueeze(-1)
+        return grad.mul_(scale).addcmul_(normed, shared).div_(rms), of_scale.flatten(0, -2).sum(0), None
 
 
 class LayerNormSiLU(torch.autograd.Function):

@@ -90,7 +90,7 @@ class DenseGRU(nn.Module):
         """Actions (..., A) clipped to [-1, 1]."""
         return action / action.detach().abs().clamp(min=1.0)
 
-    def weights(self, count: int) -> None:
+    def weights(self) -> None:
         """Nothing to prepare."""
 
     def advance(self, deter: Tensor, stoch: Tensor, action: Tensor, weights: None) -> Tensor:

@@ -105,36 +105,24 @@ class BlockGRU(nn.Module):
         """What the cell makes of actions (..., A), for all steps at once: (..., units)."""
         return self.from_action(action / action.detach().abs().clamp(min=1.0))  # clips to [-1, 1]
 
-    def weights(self, count: int) -> tuple[Tensor, ...]:
-        """The recurrent weights in the form that :meth:`advance` multiplies ``count`` rows by, made once a sequence.
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """The two parts of ``hidden`` that :meth:`advance` multiplies by, made once a sequence.
 
-        Of ``hidden``, the rows by which each block reads its own part of h, and, blocks side by side, those that read
-        the inputs shared by all blocks, (3 units, D); then ``gates`` and its bias. Block-diagonal ones are
-        :func:`fast.assembled`, and a dense ``gates`` puts out all resets first, then all candidates, then all updates;
-        in blocks, the bias is one of each block.
+        The weights by which each block reads its own part of h, (g, D/g, D/g), and, blocks side by side, those that
+        read the inputs shared by all blocks, (3 units, D).
         """
-        own = self.hidden.weight.shape[2]
-        shared = self.hidden.weight[:, own:].transpose(0, 1).flatten(1)
-        gates, bias = fast.assembled(self.gates.weight, count), self.gates.bias
-        gates, bias = map(self._by_gate, (gates, bias)) if gates.dim() == 2 else (gates, bias.view(self.blocks, 1, -1))
-        return fast.assembled(self.hidden.weight[:, :own], count), shared, gates, bias
+        own, shared = self.hidden.weight.tensor_split([self.hidden.weight.shape[2]], 1)
+        return own, shared.transpose(0, 1).flatten(1)
 
-    def _by_gate(self, x: Tensor) -> Tensor:
-        """The last axis in the order (gate, block, unit), where the weights have (block, gate, unit)."""
-        return x.unflatten(-1, (self.blocks, 3, -1)).transpose(-3, -2).flatten(-3)
-
-    def advance(self, deter: Tensor, stoch: Tensor, action: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+    def advance(self, deter: Tensor, stoch: Tensor, action: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
         """:meth:`forward` from what :meth:`embed_action` and :meth:`weights` have prepared."""
-        own, shared, gates, bias = weights
+        own, shared = weights
         inputs = torch.cat([self.from_deter(deter), self.from_stoch(stoch), action], -1)  # (B, 3 units)
         x = torch.addmm(self.hidden.bias, inputs, shared)  # every block sees all inputs
-        x = x + fast.block_product(deter, own)  # and its own part of h
-        x = norm_silu(self.norm, x)
-        if gates.dim() == 2:
-            return self._update(deter, *(x @ gates + bias).chunk(3, -1))  # (B, D) each
-        x, deter = (part.unflatten(-1, (self.blocks, -1)).transpose(0, 1) for part in (x, deter))  # (block, B, unit)
-        x = torch.baddbmm(bias, x, gates).float()
-        return self._update(deter, *x.chunk(3, -1)).transpose(0, 1).flatten(1)
+        x = norm_silu(self.norm, x + fast.block_product(deter, own))  # and its own part of h
+        x, deter = fast.in_blocks(x, self.blocks), fast.in_blocks(deter, self.blocks)  # (g, B, D/g)
+        gates = torch.baddbmm(self.gates.bias.view(self.blocks, 1, -1), x, self.gates.weight).float()
+        return fast.side_by_side(self._update(deter, *gates.chunk(3, -1)))
 
 
 class StepCell(nn.Module):
@@ -151,7 +139,7 @@ class StepCell(nn.Module):
         """Actions as they are."""
         return action
 
-    def weights(self, count: int) -> None:
+    def weights(self) -> None:
         """Nothing to prepare."""
 
     def advance(self, deter: Tensor, stoch: Tensor, action: Tensor, weights: None) -> Tensor:
@@ -216,7 +204,7 @@ class RSSM(nn.Module):
         and the embeddings' part of the posterior, is computed for all steps at once.
         """
         keep = 1.0 - is_first.float()[..., None]  # (B, T, 1)
-        actions, weights = self.cell.embed_action(prev_actions * keep), self.cell.weights(len(embeds))
+        actions, weights = self.cell.embed_action(prev_actions * keep), self.cell.weights()
         first, *layers = (*self.posterior_net[0], self.posterior_net[1])
         of_deter, of_embed = first[0].weight.split([self.deter_dim, embeds.shape[-1]], 1)
         seen = F.linear(embeds, of_embed, first[0].bias)  # (B, T, units)
@@ -239,13 +227,14 @@ class RSSM(nn.Module):
         + 1, A), also in the last.
         """
         state, action = start, policy(start)
-        states, actions, weights = [state], [action], self.cell.weights(len(action))
-        for _ in range(horizon):
-            embedded = self.cell.embed_action(action)
-            deter = self.cell.advance(state.deter, state.stoch.flatten(1), embedded, weights)
-            state = State(deter, self.prior(deter).sample())
-            action = policy(state)
-            states.append(state), actions.append(action)
+        states, actions, weights = [state], [action], self.cell.weights()
+        with fast.few_rows(action):
+            for _ in range(horizon):
+                embedded = self.cell.embed_action(action)
+                deter = self.cell.advance(state.deter, state.stoch.flatten(1), embedded, weights)
+                state = State(deter, self.prior(deter).sample())
+                action = policy(state)
+                states.append(state), actions.append(action)
         stacked = State(*(torch.stack(part, 1) for part in zip(*states, strict=True)))
         return stacked, torch.stack(actions, 1)
 
