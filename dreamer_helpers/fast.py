@@ -149,8 +149,8 @@ def root_mean_square(x: Tensor, eps: float) -> Tensor:
     As the length of a vector, which takes one pass over x and no memory: 7 instead of 13 us for 16 rows, 4.4 instead
     of 7.1 ms for 15,360 rows of 256, norm and SiLU included.
     """
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5)
-    return length.hypot_(torch.full((), eps**0.5, dtype=x.dtype, device=x.device))
+    root = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
+    return torch.hypot(root, torch.full((), eps**0.5, dtype=x.dtype, device=x.device))
 
 
 class RMSNormSiLU(torch.autograd.Function):

@@ -75,13 +75,13 @@ class RMSNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), self.scale.shape, self.scale, self.eps).to(x.dtype)
+        y = x.float()
+        return (y / fast.root_mean_square(y, self.eps) * self.scale).to(x.dtype)
 
     def silu(self, x: Tensor) -> Tensor:
         """SiLU of the normalised x; in training the same in less time and memory."""
         if not torch.is_grad_enabled():
-            x32 = x.float()
-            return F.silu((x32 / fast.root_mean_square(x32, self.eps)).mul_(self.scale), inplace=True).to(x.dtype)
+            return F.silu(self(x), inplace=True)
         return fast.RMSNormSiLU.apply(x.float(), self.scale, self.eps).to(x.dtype)
 
 

@@ -59,10 +59,10 @@ class LayerNorm(nn.Module):
         return F.layer_norm(_norm_input(x), x.shape[-1:], self.scale, self.shift, self.eps).to(x.dtype)
 
     def silu(self, x: Tensor) -> Tensor:
-        """SiLU of the normalised x; in training the same in less memory."""
-        if not torch.is_grad_enabled():
-            return F.silu(self(x), inplace=True)
-        return fast.LayerNormSiLU.apply(_norm_input(x), self.scale, self.shift, self.eps).to(x.dtype)
+        """SiLU of the normalised x. Where images are learned from, (N, H, W, C), the same in less memory."""
+        if torch.is_grad_enabled() and x.dim() == 4:
+            return fast.LayerNormSiLU.apply(_norm_input(x), self.scale, self.shift, self.eps).to(x.dtype)
+        return F.silu(self(x), inplace=not torch.is_grad_enabled())
 
 
 def _norm_input(x: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ ROOT = HERE.parent.parent
 def workers(name: str, peer: Path, core: int | None) -> dict[str, Worker]:
     """The processes that take turns, by what they are."""
     ours = [sys.executable, str(HERE / "step.py"), "--config", name, "--device", "cpu", "--serve"]
-    theirs = [str(peer), str(HERE / "peer_sheeprl.py"), name]
+    theirs = [str(peer.absolute()), str(HERE / "peer_sheeprl.py"), name]
     commands = {
         "sheeprl, as shipped": [*theirs, "highest"],
         'sheeprl, "medium"': [*theirs, "medium"],
