@@ -86,43 +86,33 @@ class BlockGRU(nn.Module):
         self.gates = BlockLinear(deter, 3 * deter, blocks)
 
     def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
-        """One step: h (B, D), z flat (B, S C) and a (B, A) -> the next h (B, D).
-
-        For a loop over many steps, :meth:`advance` is the same with less work.
-        """
-        inputs = torch.cat([self.from_deter(deter), self.from_stoch(stoch), self.embed_action(action)], -1)
-        shared = inputs[:, None].expand(-1, self.blocks, -1)  # every block sees all inputs
-        own = deter.unflatten(-1, (self.blocks, -1))  # and its own part of h
-        x = F.silu(self.norm(self.hidden(torch.cat([own, shared], -1).flatten(1))))
-        gates = self.gates(x).unflatten(-1, (self.blocks, 3, -1))  # (B, block, gate, unit)
-        return self._update(deter, *(gate.flatten(1) for gate in gates.unbind(2)))
-
-    def _update(self, deter: Tensor, reset: Tensor, candidate: Tensor, update: Tensor) -> Tensor:
-        candidate = 2.0 * torch.sigmoid(2.0 * torch.sigmoid(reset) * candidate) - 1.0  # tanh, faster on a CPU
-        return torch.lerp(deter, candidate, torch.sigmoid(update - 1.0))  # at first, remember
+        """One step: h (B, D), z flat (B, S C) and a (B, A) -> the next h (B, D)."""
+        return self.advance(deter, stoch, self.embed_action(action), self.weights())
 
     def embed_action(self, action: Tensor) -> Tensor:
         """What the cell makes of actions (..., A), for all steps at once: (..., units)."""
         return self.from_action(action / action.detach().abs().clamp(min=1.0))  # clips to [-1, 1]
 
     def weights(self) -> tuple[Tensor, Tensor]:
-        """The two parts of ``hidden`` that :meth:`advance` multiplies by, made once a sequence.
+        """The weights of ``hidden`` in two parts, made once a sequence.
 
-        The weights by which each block reads its own part of h, (g, D/g, D/g), and, blocks side by side, those that
-        read the inputs shared by all blocks, (3 units, D).
+        Those by which each block reads its own part of h, (g, D/g, D/g), and, blocks side by side, those by which all
+        blocks read what they share, (3 units, D).
         """
         own, shared = self.hidden.weight.tensor_split([self.hidden.weight.shape[2]], 1)
         return own, shared.transpose(0, 1).flatten(1)
 
     def advance(self, deter: Tensor, stoch: Tensor, action: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
-        """:meth:`forward` from what :meth:`embed_action` and :meth:`weights` have prepared."""
+        """:meth:`forward` from what :meth:`embed_action` and :meth:`weights` have prepared, for a loop over steps."""
         own, shared = weights
         inputs = torch.cat([self.from_deter(deter), self.from_stoch(stoch), action], -1)  # (B, 3 units)
         x = torch.addmm(self.hidden.bias, inputs, shared)  # every block sees all inputs
         x = norm_silu(self.norm, x + fast.block_product(deter, own))  # and its own part of h
         x, deter = fast.in_blocks(x, self.blocks), fast.in_blocks(deter, self.blocks)  # (g, B, D/g)
         gates = torch.baddbmm(self.gates.bias.view(self.blocks, 1, -1), x, self.gates.weight).float()
-        return fast.side_by_side(self._update(deter, *gates.chunk(3, -1)))
+        reset, candidate, update = gates.chunk(3, -1)
+        candidate = 2.0 * torch.sigmoid(2.0 * torch.sigmoid(reset) * candidate) - 1.0  # tanh, faster on a CPU
+        return fast.side_by_side(torch.lerp(deter, candidate, torch.sigmoid(update - 1.0)))  # at first, remember
 
 
 class StepCell(nn.Module):

@@ -190,7 +190,7 @@ USED: dict[str, list[tuple[Any, str]]] = {
     "blocklinear": [(nets.BlockLinear, "forward")],
     "rmsnorm": [(nets.RMSNorm, "forward")],
     "layernorm": [(variants.LayerNorm, "forward")],
-    "rssm_step": [(BlockGRU, "_update"), (BlockGRU, "embed_action"), (RSSM, "prior"), (RSSM, "_latent")],
+    "rssm_step": [(BlockGRU, "advance"), (BlockGRU, "embed_action"), (RSSM, "prior"), (RSSM, "_latent")],
     "rssm_observe": [(RSSM, "observe"), (BlockGRU, "advance"), (BlockGRU, "weights")],
     "rssm_imagine": [(RSSM, "imagine")],
     "lambda_return": [(actor_critic, "compute_returns")],
