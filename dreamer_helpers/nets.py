@@ -75,8 +75,7 @@ class RMSNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x.float()
-        return (y / fast.root_mean_square(y, self.eps) * self.scale).to(x.dtype)
+        return fast.rms_norm(x.float(), self.scale, self.eps).to(x.dtype)
 
     def silu(self, x: Tensor) -> Tensor:
         """SiLU of the normalised x; in training the same in less time and memory."""

@@ -158,6 +158,8 @@ def test_norms_are_their_formulas() -> None:
     for parameter in (rms.scale, layer.scale, layer.shift):
         nn.init.normal_(parameter)
     assert_close(rms(x), x / (x.square().mean(-1, keepdim=True) + 1e-4).sqrt() * rms.scale)
+    assert_close(rms(x), F.rms_norm(x, (6,), rms.scale, 1e-4))  # as devices other than a CPU compute it
+    assert_close(rms(torch.zeros(6)), torch.zeros(6))
     centred = x - x.mean(-1, keepdim=True)
     normal = centred / (centred.square().mean(-1, keepdim=True) + 1e-3).sqrt()
     assert_close(layer(x), normal * layer.scale + layer.shift)
