@@ -48,6 +48,13 @@ def test_a_process_takes_turns() -> None:
     assert worker.process.returncode == 0
 
 
+def test_ratios_are_of_the_same_round() -> None:
+    """A slow round that falls on both leaves no trace."""
+    fast, slow = (Worker.__new__(Worker) for _ in range(2))
+    fast.cpu, slow.cpu = {"train": [1.0, 50.0, 2.0]}, {"train": [2.0, 100.0, 4.0]}
+    assert fast.times_faster(slow, "train") == 2
+
+
 def test_the_standard_configurations_have_the_sizes_of_the_peer() -> None:
     """S1 is the same work to a thousandth of its parameters; S2's decoder begins otherwise, with fewer."""
     sizes = {}

@@ -68,6 +68,10 @@ class Worker:
         """Median CPU milliseconds of a work."""
         return statistics.median(self.cpu[name])
 
+    def times_faster(self, other: Worker, name: str) -> float:
+        """Median, over the rounds, of the other's time over this one's in the same round."""
+        return statistics.median(theirs / own for own, theirs in zip(self.cpu[name], other.cpu[name], strict=True))
+
     def close(self) -> None:
         """End the process."""
         self.process.stdin.close()
