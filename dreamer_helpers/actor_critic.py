@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -65,7 +66,7 @@ class Actor(nn.Module):
         super().__init__()
         self.config, self.discrete, self.sizes = config, discrete, sizes
         self.continuous_policy = continuous_policy
-        outputs = sum(sizes) if discrete else 2 * sum(sizes)
+        norm, outputs = partial(norm, eps=config.norm_eps), sum(sizes) if discrete else 2 * sum(sizes)
         self.net = Head(features, outputs, config.hidden_dim, config.mlp_layers, norm, scale=config.actor_init_scale)
 
     def forward(self, features: Tensor, ones: Ones | None = None) -> Policy:
@@ -92,8 +93,9 @@ class Critic(nn.Module):
         super().__init__()
         self.rate = config.slow_rate
         self.head = scalar_head(
-            features, config.hidden_dim, config.mlp_layers, norm, bins=config.num_bins, scale=config.value_init_scale
-        )
+            features, config.hidden_dim, config.mlp_layers, partial(norm, eps=config.norm_eps), bins=config.num_bins,
+            scale=config.value_init_scale,
+        )  # fmt: skip
         self.slow = copy.deepcopy(self.head).requires_grad_(False)
 
     def forward(self, features: Tensor, ones: Ones | None = None) -> Tensor:
@@ -130,8 +132,8 @@ def compute_returns(
 
     Entry t of every input belongs to state t; entry 0 of rewards, continues and last is unused. ``continues`` holds
     the discount, and 0 after a terminal. Where ``last`` is true a recording breaks off: the return there stops
-    mixing and takes the bootstrap. ``bootstrap`` (B, T) stands in for the values. Source: code, agent.py,
-    lambda_return; the paper's equation 6 prints r_t and c_t for what is r_{t+1} and c_{t+1} here;
+    mixing and takes the bootstrap. ``bootstrap`` (B, T) stands in for the values, which then are unused. Source: code,
+    agent.py, lambda_return; the paper's equation 6 prints r_t and c_t for what is r_{t+1} and c_{t+1} here;
     tests/golden/lambda_return.npz.
     """
     bootstrap = values if bootstrap is None else bootstrap
@@ -171,7 +173,8 @@ def _percentiles(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
 class ReturnNormalizer(nn.Module):
     """The running form of :func:`return_scale`: two percentiles, each followed at ``rate``, starting at 0.
 
-    Starting at 0, the range is underestimated for some 100 updates; the floor catches the worst of that. Source:
+    Starting at 0, the range is a third too small after 100 updates, a twentieth after 300; the floor catches the worst
+    of that. Source:
     tests/golden/retnorm.npz, ``perc``.
     """
 
@@ -200,8 +203,8 @@ def actor_loss(
     """REINFORCE with a baseline and an entropy bonus: (N, H) each -> (N, H).
 
     Makes an action likelier by how much better it went than expected, in units of the return range ``scale``.
-    ``weights`` is the chance that the dream still runs. For discrete and continuous actions alike. Source: paper,
-    equation 7; tests/golden/imag_loss_disc.npz, imag_loss_cont.npz.
+    ``weights`` is the chance that the dream still runs, times the discount up to there. For discrete and continuous
+    actions alike. Source: paper, equation 7; tests/golden/imag_loss_disc.npz, imag_loss_cont.npz.
     """
     advantage = (returns - values).detach() / scale
     return -weights * (log_probs * advantage + entropy_coef * entropies)
@@ -224,8 +227,8 @@ def replay_critic_loss(
 ) -> Tensor:  # fmt: skip
     """The critic loss on replayed steps, where rewards are real: (B, T, bins) and (B, T) -> (B, T - 1).
 
-    ``bootstrap`` (B, T) is the return of the dream that started at each step. Its gradient reaches the world model
-    too. Source: code, agent.py, repl_loss; tests/golden/repl_loss.npz.
+    ``bootstrap`` (B, T) is the return of the dream that started at each step. Through the logits the gradient of this
+    loss reaches the world model too. Source: code, agent.py, repl_loss; tests/golden/repl_loss.npz.
     """
     continues = gamma * (1.0 - is_terminal.float())
     returns = compute_returns(rewards, bootstrap, continues, lambda_, last=is_last)
@@ -261,7 +264,7 @@ def dream(world_model: WorldModel, actor: Actor, starts: State, is_terminal: Ten
             outputs.append(read(actor.net, seen[-1], ones[-1]))
         return actor.policy(outputs[-1]).sample()
 
-    _, actions = world_model.imagine(starts, policy, horizon)
+    actions = world_model.imagine(starts, policy, horizon)[1]  # its states are let go of: the features hold them
     *features, final = seen
     features, ones = torch.stack(features, 1), Ones.stack(ones[:-1])
 

@@ -152,7 +152,7 @@ SIZES: dict[str, int] = {"1m": 64, "12m": 256, "25m": 384, "50m": 512, "100m": 7
 
 
 def size_settings(size: str) -> dict[str, int]:
-    """The five settings that a model size fixes. Source: code, configs.yaml; the paper's Table 3 has one misprint.
+    """The four settings that a model size fixes. Source: code, configs.yaml; the paper's Table 3 has one misprint.
 
     Raises UserError for an unknown size.
     """

@@ -54,13 +54,14 @@ def set_threads(threads: int = 1, fast_products: bool | None = None) -> None:
 
     ``fast_products`` lets torch hand float32 matrix products to oneDNN (``set_float32_matmul_precision("medium")``),
     which can more than halve their time at an error of 1e-6. On CPUs with AMX the same switch means bfloat16, with
-    errors of 1e-2, so that the default is on elsewhere and off there.
+    errors of 1e-2, so that the default is on elsewhere and off there. torch lets the float32 products of a CUDA device
+    use TF32 by the same switch.
     """
     torch.set_num_threads(threads)
     if fast_products is None:
         fast_products = not torch.cpu._is_amx_tile_supported()
     torch.set_float32_matmul_precision("medium" if fast_products else "highest")
-    fast.products["other"] = fast_products
+    fast.products["onednn"] = fast_products
     fast.keep_freed_memory()
 
 
@@ -106,7 +107,7 @@ EXECUTIONS = ("eager", "compile", "graph")
 
 
 def random_state(device: torch.device) -> torch.Tensor | None:
-    """The state of a GPU's random numbers, None for the CPU, whose torch keeps apart."""
+    """The state of a CUDA device's random numbers, None for others: the CPU's torch keeps apart, MPS's are not kept."""
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 

@@ -72,7 +72,7 @@ class OneHot:
 def _softmax(logits: Tensor) -> Tensor:
     """Softmax over the last axis. Over few classes torch's own is slow on a CPU; where no gradient is wanted, the
     formula itself takes a quarter of the time."""
-    if torch.is_grad_enabled() or logits.shape[-1] >= 16:
+    if torch.is_grad_enabled() or logits.shape[-1] >= 16 or logits.device.type != "cpu":
         return torch.softmax(logits, -1)
     exponentials = torch.exp(logits - logits.amax(-1, keepdim=True))
     return exponentials / exponentials.sum(-1, keepdim=True)

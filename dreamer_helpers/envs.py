@@ -30,7 +30,10 @@ EnvSource = str | Callable[[], gym.Env]
 
 logger = logging.getLogger("dreamer_helpers")
 
-RESERVED = ("reward", "is_first", "is_last", "is_terminal", "action", "deter", "stoch", "index", "prev_action")
+RESERVED = (
+    "reward", "is_first", "is_last", "is_terminal", "action", "deter", "stoch", "index", "prev_action",
+    "dyn", "rep", "continue", "actor", "critic", "replay_critic",  # losses, which are named as the entries are
+)  # fmt: skip
 for name in ("TMaze", "Catch", "Orchard"):  # the course's own, loaded when one is made
     gym.register(f"dreamer_helpers/{name}-v0", f"dreamer_helpers.worlds:{name}")
 

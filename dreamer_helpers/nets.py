@@ -16,7 +16,7 @@ from dreamer_helpers import fast
 from dreamer_helpers.symlog import symexp_bins, symlog, two_hot_loss, two_hot_mean
 
 Norm = Callable[[int], nn.Module]
-"""Makes a normalisation layer for so many features (or channels)."""
+"""Makes a normalisation layer for so many features (or channels); the agent also hands it ``eps``."""
 
 
 def initialize_(weight: Tensor, fan_in: int, scale: float = 1.0) -> None:
@@ -120,7 +120,7 @@ class MLP(nn.Sequential):
 
 
 class Head(nn.Sequential):
-    """An MLP and a linear output in float32: (..., inputs) -> (..., outputs). ``scale`` is that of the output.
+    """An MLP and a linear layer, given out as float32: (..., inputs) -> (..., outputs). ``scale`` is of that layer.
 
     ``ones``, if given, says which of the last inputs are 1 while the others of them are 0; the result is the same.
     """

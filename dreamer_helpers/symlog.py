@@ -56,12 +56,12 @@ def symexp_bins(n: int = 255, limit: float = 20.0) -> Tensor:
 
 
 def _neighbours(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of the two bins around x, and the weight of the upper one. All have the shape of x."""
+    """Indices of the two bins around x, and the weight of the upper one, NaN where x is. All have the shape of x."""
     right = torch.searchsorted(bins, x.contiguous(), right=True)  # how many bins are <= x
     below = (right - 1).clamp(0, len(bins) - 1)
     above = right.clamp(0, len(bins) - 1)
     gap = bins[above] - bins[below]  # 0 only outside the outermost bins, where both indices agree
-    return below, above, torch.where(gap == 0, 0.0, (x - bins[below]) / gap)
+    return below, above, torch.where((gap == 0) & ~x.isnan(), 0.0, (x - bins[below]) / gap)
 
 
 def two_hot_encoding(x: Tensor, bins: Tensor) -> Tensor:

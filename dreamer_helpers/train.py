@@ -168,7 +168,7 @@ class DreamerV3(nn.Module):
             latent = State(deter.float(), posterior.mode() if greedy else posterior.sample())
             policy = self.actor(latent.features)
         action = policy.mode() if greedy else policy.sample()
-        return action.cpu().numpy(), AgentState(latent, action)
+        return action.cpu().numpy().copy(), AgentState(latent, action)  # on a CPU both would share their memory
 
     def to_device(self, arrays: dict[str, np.ndarray]) -> Batch:
         """Arrays as tensors on the agent's device, frames still uint8. To a GPU they travel asynchronously."""
@@ -227,6 +227,7 @@ class DreamerV3(nn.Module):
             parts.compute_returns,
         )  # fmt: skip
         del dream
+        torch.clear_autocast_cache()  # older torch would use weights cast without gradient once more
         dream_losses = learn(dream_losses)
         losses = {**self.world_model.losses(batch, states, posterior), **dream_losses}
 

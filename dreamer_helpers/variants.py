@@ -2,7 +2,8 @@
 against.
 
 A variant replaces settings, parts, or both, and is chosen by name in ``config.variants``. The presets ``card`` and
-``v2023`` are made of them. Nothing in the other modules knows about any variant.
+``v2023`` are made of them. The other modules name none of them; a norm with a shift (``nets.shifts``) is the one thing
+that they look out for.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from dreamer_helpers.actor_critic import (
     Critic,
     Dream,
     ReturnNormalizer,
+    actor_loss,
     compute_returns,
+    critic_loss,
     dream,
     imagination_losses,
 )  # fmt: skip
@@ -111,6 +114,11 @@ class SymlogTwoHotHead(TwoHotHead):
     def __init__(self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, bins: int = 255, scale: float = 0.0):
         super().__init__(inputs, units, layers, norm, bins, scale)
         self.bins.copy_(symlog(self.bins))  # evenly spaced; through symexp, so that the middle is exactly 0
+
+    @torch.no_grad()
+    def lower_far_bins(self, slope: float) -> None:
+        """As in :class:`TwoHotHead`; these bins are in symlog space already."""
+        self[1].bias.copy_(-slope * self.bins.abs())
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy with the two-hot encoding of symlog(target): (...)."""
@@ -308,16 +316,22 @@ def differentiable_dream(
 
 
 def backprop_losses(
-    imagined: Dream, actor: Actor, critic: Critic, normalizer: nn.Module, config: Config, *losses: Any
-) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+    imagined: Dream, actor: Actor, critic: Critic, normalizer: nn.Module, config: Config,
+    actor_loss: Callable[..., Tensor] = actor_loss, critic_loss: Callable[..., Tensor] = critic_loss,
+    compute_returns: Callable[..., Tensor] = compute_returns,
+) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:  # fmt: skip
     """As ``actor_critic.imagination_losses``, but continuous actions climb the return through the learned dynamics.
 
     Discrete actions use REINFORCE, as everywhere.
     """
     if actor.discrete:
-        return imagination_losses(imagined, actor, critic, normalizer, config, *losses)
+        return imagination_losses(
+            imagined, actor, critic, normalizer, config, actor_loss, critic_loss, compute_returns
+        )  # fmt: skip
     detached = Dream(*(part.detach().contiguous() for part in imagined[:5]))  # slices would be copied at each product
-    result, returns, metrics = imagination_losses(detached, actor, critic, normalizer, config, *losses)
+    result, returns, metrics = imagination_losses(
+        detached, actor, critic, normalizer, config, actor_loss, critic_loss, compute_returns
+    )  # fmt: skip
     with frozen(critic):
         values = critic.mean(critic(torch.cat([imagined.features, imagined.final[:, None]], 1)))
     climbed = compute_returns(imagined.rewards, values, imagined.continues, config.lambda_)

@@ -9,7 +9,8 @@ At each step t the model keeps a state of two parts: ``h_t`` (deter), a vector t
     dynamics            z_t ~ p(z_t | h_t)                       the prior: before looking, all a dream has
     decoder and heads   x_t, r_t, c_t from (h_t, z_t)            observation, reward, continue
 
-Shapes: B batch, T time, S latents, C classes, D = deter features, A action features. Time is axis 1. Rewards and
+Shapes: B batch, T time, N = B T, S latents, C classes, D = deter features, E = features of an embedding, A action
+features. Time is axis 1. Rewards and
 terminals stand with the observation that they led to, so ``a_{t-1}`` and ``r_t`` both belong to step t.
 
 Run ``python -m dreamer_helpers.world_model`` to see it learn a blinking light.

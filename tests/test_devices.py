@@ -148,7 +148,7 @@ def test_products_of_few_rows_are_exact_forwards_and_backwards_and_fast_ones_com
 
     before = torch.get_float32_matmul_precision()
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    monkeypatch.setitem(fast.products, "other", False)
+    monkeypatch.setitem(fast.products, "onednn", False)
     try:
         device.set_threads(1)
         config = preset("cpu", **SMALL | dict(batch_size=5, seq_len=7))  # numbers that nothing else has
@@ -170,6 +170,10 @@ def test_products_of_few_rows_are_exact_forwards_and_backwards_and_fast_ones_com
         assert torch.get_float32_matmul_precision() == "medium"
         with fast.few_rows(torch.ones(1000)):
             assert torch.get_float32_matmul_precision() == "medium"
+        with fast.few_rows(torch.ones(1)):
+            with fast.few_rows(torch.ones(1)):
+                pass
+            assert torch.get_float32_matmul_precision() == "highest", "the inner one gives back what it found"
     finally:
         torch.set_float32_matmul_precision(before)
 

@@ -245,6 +245,8 @@ def test_unsupported_spaces_name_the_entry() -> None:
         envs.canonical_space(spaces.Dict({"word": spaces.Text(3)}))
     with pytest.raises(UserError, match="'reward': the name is reserved"):
         envs.canonical_space(spaces.Dict({"reward": spaces.Discrete(3)}))
+    with pytest.raises(UserError, match="'dyn': the name is reserved"):  # its loss would replace another
+        envs.canonical_space(spaces.Dict({"dyn": spaces.Discrete(3)}))
     with pytest.raises(UserError, match="finite bounds"):
         envs.ActionSpec.of(spaces.Box(-np.inf, 1, (2,)))
     with pytest.raises(UserError, match="Text are not supported"):

@@ -24,6 +24,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from dreamer_helpers import actor_critic, distributions, nets, optim, symlog, train, variants, world_model
+from dreamer_helpers import device as hardware
 from dreamer_helpers.actor_critic import Critic, ReturnNormalizer
 from dreamer_helpers.config import preset
 from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy, OneHot
@@ -120,9 +121,24 @@ def test_backprop_through_the_dynamics_changes_the_actor_alone() -> None:
     assert (table["actor"], table["critic"]) == ({"actor"}, {"critic"})
 
 
-def test_every_parameter_learns() -> None:
+def test_backprop_through_the_dynamics_climbs_the_returns_of_the_learner() -> None:
+    climbed = []
+
+    def returns(rewards: Tensor, *others: Any) -> Tensor:
+        climbed.append(rewards.requires_grad)
+        return actor_critic.compute_returns(rewards, *others)
+
+    parts = dataclasses.replace(Parts(), compute_returns=returns)
+    agent = make_agent("continuous", parts, value_init_scale=1.0, variants=("dynamics_backprop",))
+    agent.loss(make_batch(TINY, OBSERVATION, ACTIONS["continuous"]))
+    assert climbed == [False, True]  # of the critic's loss, then of the actor's
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_parameter_learns(precision: str) -> None:
     agent = make_agent(value_init_scale=1.0)
-    total, _, _ = agent.loss(make_batch(TINY, OBSERVATION, ACTIONS["discrete"]))
+    with hardware.precision(agent.device, precision):
+        total, _, _ = agent.loss(make_batch(TINY, OBSERVATION, ACTIONS["discrete"]))
     total.backward()
     idle = [name for name, p in agent.named_parameters() if p.requires_grad and not has_gradient(p)]
     assert not idle

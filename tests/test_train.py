@@ -230,6 +230,20 @@ def test_evaluation_plays_the_episodes_asked_and_leaves_the_random_numbers_alone
         evaluate(agent, "CartPole-v1", 0)
 
 
+def test_an_action_is_the_callers_to_change() -> None:
+    agent = tiny_agent()
+    action, state = agent.act({"vector": np.zeros((2, 3), np.float32), "is_first": np.ones(2, bool)}, None)
+    action[:] = 7
+    assert state.action.max() == 1
+
+
+@pytest.mark.parametrize("name", ["default", "card", "v2023"])
+def test_every_norm_gets_the_epsilon_of_the_configuration(name: str) -> None:
+    small = dict(rnn_hidden_dim=16, hidden_dim=8, num_categoricals=2, num_categories=4)
+    agent = DreamerV3(preset(name, norm_eps=0.01, **small), VECTOR, TWO)
+    assert {module.eps for module in agent.modules() if hasattr(module, "eps")} == {0.01}
+
+
 def test_acting_resets_where_an_episode_begins() -> None:
     """The state before a first step does not matter."""
     agent = tiny_agent(unimix=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ from dreamer_helpers.actor_critic import (
 )
 from dreamer_helpers.config import preset
 from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy, OneHot
-from dreamer_helpers.nets import BlockLinear, ContinueHead, RMSNorm
+from dreamer_helpers.nets import BlockLinear, ContinueHead, RMSNorm, TwoHotHead
 from dreamer_helpers.optim import LaProp, clip_adaptively_
 from dreamer_helpers.train import DreamerV3
 from dreamer_helpers.variants import DenseGRU, LayerNorm, TanhNormal
@@ -61,6 +62,21 @@ def test_two_hot_loss_is_the_cross_entropy_with_the_dense_encoding(count: int) -
     assert_close(fast, dense)
     weights = torch.randn(len(x))
     assert_close(*(torch.autograd.grad((loss * weights).sum(), logits)[0] for loss in (fast, dense)))
+
+
+def test_a_target_that_is_no_number_makes_a_loss_that_is_none() -> None:
+    """Or a fault in rewards or returns would quietly become a pull to the outermost bin."""
+    bins, x = symlog.symexp_bins(15), torch.tensor([math.nan, 1.0, math.inf])
+    assert symlog.two_hot_loss(torch.zeros(3, 15), x, bins).isnan().tolist() == [True, False, False]
+    assert symlog.two_hot_encoding(x, bins).isnan().any(-1).tolist() == [True, False, False]
+
+
+def test_both_two_hot_heads_begin_with_far_bins_as_low() -> None:
+    heads = TwoHotHead(3, 4, 1), variants.SymlogTwoHotHead(3, 4, 1)
+    for head in heads:
+        head.lower_far_bins(0.5)
+        assert_close(head[1].bias[[0, 127, 254]], torch.tensor([-10.0, 0.0, -10.0]))
+    assert_close(heads[0][1].bias, heads[1][1].bias)
 
 
 @pytest.mark.parametrize("count", [15, 16, 255])

@@ -7,11 +7,11 @@
 #
 # | | |
 # | --- | --- |
-# | You will be able to | read a gradient step of DreamerV3 line by line; train, judge and keep an agent; see it dream |
-# | You need | Python, and an idea of what a gradient step is; new terms are explained where they come up |
+# | You will be able to | follow a gradient step of DreamerV3 part by part; train, judge and keep an agent; see it dream |
+# | You need | lessons 00 to 02. Lessons 03 to 08, which build the other parts, are not written yet: here you use those parts finished |
 # | Reading | about 25 minutes |
 # | Computing | about 5 minutes on two CPU cores (a Colab GPU was not at hand to measure) |
-# | Exercises | none: every part was built before |
+# | Exercises | none |
 
 # %%
 import importlib.util
@@ -50,9 +50,18 @@ from dreamer_helpers.world_model import State
 # | --- | --- | --- | --- |
 # | $x_t$ | `batch["vector"]` | `(B, T, 4)` | what was observed: here the cart and the pole, four numbers |
 # | $h_t$ | `states.deter` | `(B, T, D)` | what the model carries along in time |
-# | $z_t$ | `states.stoch` | `(B, T, S, C)` | what it believes about this moment: S choices among C classes |
-# | $a_t,\ r_t,\ c_t$ | `action`, `reward`, `continue` | `(B, T)` | action, reward, and whether the episode goes on |
+# | $z_t$ | `states.stoch` | `(B, T, S, C)` | what it believes about this moment: S choices among C classes, one-hot |
+# | $a_t$ | `action` | `(B, T, A)` | the action, one-hot |
+# | $r_t,\ c_t$ | `reward`, `1 - is_terminal` | `(B, T)` | the reward, and whether the episode goes on |
 # | $R_t$ | `returns` | `(N, H)` | how much reward is still to come, in a dream of H steps |
+#
+# | word | in one sentence |
+# | --- | --- |
+# | prior, posterior | what the model expects of $z_t$ before it looks, $p(z_t \mid h_t)$, and what it believes after, $q(z_t \mid h_t, x_t)$ |
+# | KL, nat | how far the posterior is from the prior; a nat is the unit, 1.44 bits |
+# | return | all reward that is still to come, later reward counting a little less |
+# | advantage | by how much a return was better than the critic expected |
+# | REINFORCE | make an action likelier in proportion to its advantage |
 #
 # Let us make one. `preset("cpu")` is the one set of hyperparameters that this course uses on a CPU.
 
@@ -80,7 +89,8 @@ for name in ("vector", "action", "reward", "is_first", "is_terminal", "deter", "
 # %% [markdown]
 # **When does a reward belong to a step?** Here a reward stands with the observation that it *led to*. So step $t$
 # holds $x_t$, the reward $r_t$ for having come here, and the action $a_t$ that will be taken next. What the world
-# model needs at step $t$ is the action *before* it, $a_{t-1}$. `split_context` moves it there.
+# model needs at step $t$ is the action *before* it, $a_{t-1}$. `split_context` moves it there. It also takes the first
+# of the 17 steps as context, and turns its $z$, kept in the replay as the number of each class, into one-hot.
 
 # %%
 carry, steps = split_context(batch, config.num_categories)
@@ -88,10 +98,11 @@ print("context ", tuple(carry.deter.shape), tuple(carry.stoch.shape))
 print("steps   ", tuple(steps["vector"].shape), " prev_action", tuple(steps["prev_action"].shape))
 
 # %% [markdown]
-# ### The step, line by line
-# What follows is `DreamerV3.loss`, written out. First the world model: look at each step, say what it looks like,
-# what reward came with it, and whether the episode goes on. And, before looking, say what to expect: the two KL
-# losses `dyn` and `rep` measure by how many nats the expectation missed.
+# ### The step, part by part
+# What follows is what `DreamerV3.loss` does. First the world model: look at each step, say what it looks like, what
+# reward came with it, and whether the episode goes on. And, before looking, say what to expect: the two KL losses
+# `dyn` and `rep` measure by how many nats the expectation missed. They are the same number and differ in who is moved
+# by it: `dyn` moves the prior towards the posterior, `rep` (at a tenth of the scale) the posterior towards the prior.
 
 # %%
 torch.manual_seed(1)
@@ -117,9 +128,10 @@ count, horizon = len(starts.deter), config.imagination_horizon
 print(f"{count} dreams of {horizon} steps: {count * horizon:,} imagined steps")
 
 # %% [markdown]
-# The dream gives the actor and the critic all they need. The critic learns to predict the returns of the dream; the
-# actor makes actions likelier that went better than the critic expected. The critic also reads the replayed steps,
-# where rewards are real; a slow copy of it, `slow_value`, keeps it from running after itself.
+# The dream is where the actor learns, and where the critic learns most. The critic learns to predict the returns of
+# the dream; the actor makes actions likelier that went better than the critic expected. The critic also reads the
+# replayed steps, where rewards are real; a slow copy of it, `slow_value`, keeps it from running after itself. *Reward
+# head and critic start with outputs of zero (lesson 02): which mean return do you expect from an untrained agent?*
 
 # %%
 parts = agent.parts
@@ -147,7 +159,11 @@ replay_critic = parts.replay_critic_loss(
     config.gamma,
     config.lambda_,
 )
-print("returns of the dreams", tuple(returns.shape), f" mean {returns.mean().item():.3f}")
+with torch.no_grad():
+    values = agent.critic.mean(agent.critic(dream.features))
+advantage = (returns - values) / metrics["return_scale"]
+for name, x in (("returns of the dreams", returns), ("what the critic said", values), ("advantage", advantage)):
+    print(f"{name:<22}{tuple(x.shape)}   mean {x.mean().item():.3f}")
 
 # %% [markdown]
 # **One number.** All losses are averaged and added up, each with its scale. One optimiser lowers the sum. There is no
@@ -325,7 +341,8 @@ plots.Picture(
 )
 
 # %% [markdown]
-# An agent without memory cannot do better than a coin. That is not a guess: all functions from what is seen to an
+# Both walks turn up: wrong after blue, right after orange. An agent without memory cannot do better than a coin. That
+# is not a guess: all functions from what is seen to an
 # action are few enough to be tried.
 
 # %%
@@ -333,7 +350,7 @@ known = bounds.tmaze()
 print({name: round(value, 3) for name, value in known.items()})
 
 # %% [markdown]
-# *Predict: at which return will the curve stay for a while, and what has to happen before it leaves?* Then run.
+# *Predict: around which return will the curve wander at first, and what has to happen before it leaves?* Then run.
 
 # %%
 tmaze = TrainingDashboard(
@@ -364,9 +381,9 @@ print(
 )
 
 # %% [markdown]
-# The curve rests at one half: the agent has learned to walk to the end, and tosses a coin. Then the world model finds
-# out that the light matters, and carries it in $h_t$ through frames that do not show it. From that moment on dreams
-# tell the actor which way pays.
+# At first the curve swings around one half (a mean of ten coin tosses swings a lot): the agent has learned to walk to
+# the end, and guesses. Then the world model finds out that the light matters, and carries it in $h_t$ through frames
+# that do not show it. From that moment on dreams tell the actor which way pays.
 #
 # ### Where the memory lives
 # The model sees **one** frame, the one with the light. Then it dreams the whole walk. The prize in the last frame
@@ -440,7 +457,9 @@ player
 
 # %%
 player.slider.value = 5  # what the slider does can be done by code
-print(player.caption.value.split(",")[0])
+print("at step 5:", player.caption.value)
+for caption in captions:
+    print(caption)
 
 # %% [markdown]
 # Look at what it does after the turn. In its life an episode ended there, and the model never had to say what comes
@@ -479,10 +498,10 @@ claims(
 # with it. So nothing has to be sent back through the dynamics.
 # </details>
 #
-# <details><summary>3. The T-maze curve rests at one half before it rises. What would it do without $h_t$?</summary>
+# <details><summary>3. The T-maze curve wanders around one half before it rises. What would it do without $h_t$?</summary>
 #
-# Rest there for good: $z_t$ describes what is seen at the junction, which is the same with both cues.
+# Wander there for good: $z_t$ describes what is seen at the junction, which is the same with both cues.
 # </details>
 #
 # **In the paper** (arXiv 2301.04104, version 2): "World model learning", "Critic learning", "Actor learning";
-# Algorithm details in the methods. **Next**: lesson 10, one set of hyperparameters for many tasks, yours among them.
+# Algorithm details in the methods. **Next**: the README's table, where the same settings learn nine tasks.
