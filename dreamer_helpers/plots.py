@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from dreamer_helpers.video import to_uint8
 
@@ -71,7 +72,7 @@ def fix_labels(axes: Axes) -> None:
 
 def draw_returns(axes: Axes, episodes: Sequence[tuple[int, float, int]], total_steps: int) -> None:
     """Each episode of a training as a dot at the step where it ended, and the mean of the last ten as a line."""
-    tidy(axes, "return of each episode", "environment step")
+    tidy(axes, "return of each episode, and mean of ten", "environment step")
     axes.set_xlim(0, total_steps)
     if episodes:
         steps, returns = np.array([e[0] for e in episodes]), np.array([e[1] for e in episodes])
@@ -132,14 +133,15 @@ def _draw_filmstrip(axes: Axes, dream: OpenLoop) -> None:
 
 def _draw_lines(axes: Axes, dream: OpenLoop, names: Sequence[str]) -> None:
     tidy(axes, "reality (line) and the dream (dots)", "step of the episode")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.axvspan(0, dream.context - 1, color="0.93")
     axes.text(0.2, 0.98, "seen", transform=axes.get_xaxis_transform(), va="top", fontsize=8, color="0.3")
+    names = names or [f"entry {i}" for i in range(dream.real.shape[1])]
     for i in range(min(dream.real.shape[1], len(COLOURS))):
-        axes.plot(dream.real[:, i], color=COLOURS[i], linewidth=1.3, label=names[i] if names else None)
+        axes.plot(dream.real[:, i], color=COLOURS[i], linewidth=1.3, label=names[i])
         steps = np.arange(dream.context, len(dream.dreamed))
         axes.plot(steps, dream.dreamed[dream.context :, i], "o", color=COLOURS[i], markersize=3)
-    if names:
-        axes.legend(fontsize=8, ncols=len(names), frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0))
+    axes.legend(fontsize=8, ncols=4, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0))
 
 
 def dream_picture(dream: OpenLoop, alt: str, names: Sequence[str] = ()) -> Picture:

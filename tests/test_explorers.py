@@ -18,7 +18,7 @@ REWARDS = {"maze": np.array([0.0, 1.0]), "treasure": np.array([1.0, 1e5])}
 EXPLORERS: dict[str, tuple[Callable[[], Explorer], dict, str]] = {
     "symlog": (SymlogExplorer, {"power": 3.0, "sign": "-"}, "At x = -1000, symlog is -6.909, its slope 0.001"),
     "rewards": (lambda: RewardHistogram(REWARDS), {"shown": "symlog"}, "maze 6 %, treasure 94 %"),
-    "two-hot": (TwoHotExplorer, {"y": 0.0}, "x = 0 is shared: 1.00 on 0; their mean is 0"),
+    "two-hot": (TwoHotExplorer, {"y": 0.0}, "x = 0 lies on a bin: 1.00 on 0; the mean is 0"),
     "lottery": (
         LotteryExplorer,
         {"chance": 1.0, "power": 2.0},

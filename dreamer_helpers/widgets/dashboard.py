@@ -86,7 +86,7 @@ class TrainingDashboard(Described):
         last = np.mean([episode[1] for episode in progress.episodes[-10:]]) if progress.episodes else float("nan")
         alt = (
             f"{self.name} after {progress.steps} steps and {progress.updates} updates. Left, the return of each "
-            f"episode; the mean of the last ten is {last:.1f}. Right, the losses of the world model, falling. "
+            f"episode; the mean of the last ten is {last:.1f}. Right, the losses of the world model. "
             "Below, a dream beside reality."
         )
         return plots.Picture(self._figure(), alt)

@@ -87,7 +87,7 @@ class RewardHistogram(Explorer):
         room = 0.05 * (high - low)
         self.axes.set_xlim(low - room, high + room)
         widths = ", ".join(
-            f"{name} {100 * (v.max() - v.min()).item() / (high - low):.2g} %"
+            f"{name} {100 * (v.max() - v.min()).item() / (high - low):.3g} %"
             for name, v in zip(self.rewards, values, strict=True)
         )
         return f"Shown {shown}. Share of the axis that each task takes up: {widths}."

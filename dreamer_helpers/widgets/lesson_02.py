@@ -22,7 +22,7 @@ class TwoHotExplorer(Explorer):
     def prepare(self) -> None:
         """Bars of the encoding over the bins, and a mark where the number is."""
         places = symlog(self.bins).numpy()
-        self.axes = plots.tidy(self.figure.subplots(), "two-hot encoding of x", "bins", "weight")
+        self.axes = plots.tidy(self.figure.subplots(), "two-hot encoding of x (orange line)", "bins", "weight")
         self.bars = self.axes.bar(places, np.zeros(len(places)), width=0.5, color=plots.COLOURS[0])
         self.mark = self.axes.plot([0, 0], [0, 1.08], color=plots.COLOURS[1], linewidth=2)[0]
         self.axes.set_xticks(places, [f"{b:.3g}" for b in self.bins.tolist()], fontsize=8)
@@ -36,7 +36,8 @@ class TwoHotExplorer(Explorer):
             bar.set_height(height)
         self.mark.set_xdata([y, y])
         parts = [f"{w:.2f} on {self.bins[i]:.3g}" for i, w in enumerate(encoding.tolist()) if w > 0]
-        return f"x = {x.item():.3g} is shared: {' and '.join(parts)}; their mean is {(encoding * self.bins).sum():.3g}."
+        how = "is shared" if len(parts) > 1 else "lies on a bin"
+        return f"x = {x.item():.3g} {how}: {' and '.join(parts)}; the mean is {(encoding * self.bins).sum():.3g}."
 
 
 class LotteryExplorer(Explorer):

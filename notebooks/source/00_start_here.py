@@ -9,7 +9,7 @@
 # | You will be able to | say what a world model is and is not; find your way through a lesson; solve an exercise |
 # | You need | Python; a keyboard or a mouse |
 # | Reading | about 8 minutes |
-# | Computing | a few seconds on two CPU cores, the same on a Colab GPU |
+# | Computing | a few seconds on two CPU cores (not measured on a Colab GPU) |
 # | Exercises | 1, to see how they work |
 
 # %%
@@ -28,8 +28,8 @@ print(course.setup(seed=0))
 #
 # ## 1. The world
 #
-# A fox stands in an orchard at dusk. Apples fall, one row a step, and so do burrs. An apple caught is worth 1, a burr
-# on the nose costs 1. That is the world, 32 x 32 pixels of it:
+# A fox stands in an orchard at dusk. Three apples fall, one row a step, and so does a burr. An apple caught is worth 1, the
+# burr on the nose costs 1, and with the last apple the episode ends. That is the world, 32 x 32 pixels of it:
 
 # %%
 import numpy as np
@@ -48,7 +48,7 @@ agent = DreamerV3.from_checkpoint(shipped("orchard_agent.safetensors"))
 walk = dreams.record_episode(agent, ORCHARD, seed=11, max_steps=25)
 Film(
     walk.obs["image"],
-    "A fox walks under falling apples and catches them, and steps out from under a burr.",
+    "A fox walks under falling apples and catches them, and stays out of the way of a burr.",
     fps=4,
 )
 
@@ -129,7 +129,7 @@ claims(
 # | **posterior** | its belief about this moment after seeing the picture |
 # | **prior** | its belief before, or with eyes closed |
 # | **open loop** | dreaming on without looking up |
-# | **actor, critic** | the networks that choose moves, and judge how good things will be; they learn in dreams alone |
+# | **actor, critic** | the networks that choose moves, and judge how good things will be; the actor learns in dreams alone, the critic mostly |
 #
 # ## 3. How exercises work
 #

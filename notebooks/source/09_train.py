@@ -162,7 +162,11 @@ replay_critic = parts.replay_critic_loss(
 with torch.no_grad():
     values = agent.critic.mean(agent.critic(dream.features))
 advantage = (returns - values) / metrics["return_scale"]
-for name, x in (("returns of the dreams", returns), ("what the critic said", values), ("advantage", advantage)):
+for name, x in (
+    ("returns of the dreams", returns),
+    ("what the critic said", values),
+    ("advantage", advantage),
+):
     print(f"{name:<22}{tuple(x.shape)}   mean {x.mean().item():.3f}")
 
 # %% [markdown]
