@@ -631,7 +631,7 @@ def evaluate(
 
     Every environment plays the same number of episodes, so that short ones are not counted more often. With
     ``every_start`` the episodes begin with the starts 0, 1, 2, ... of a world that has numbered ones. The random
-    numbers of training are left alone.
+    numbers of training are left alone, but for those of MPS.
     """
     if episodes < 1:
         raise UserError(f"episodes must be a positive number, not {episodes}")

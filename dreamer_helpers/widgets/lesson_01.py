@@ -86,8 +86,9 @@ class RewardHistogram(Explorer):
         low, high = min(v.min().item() for v in values), max(v.max().item() for v in values)
         room = 0.05 * (high - low)
         self.axes.set_xlim(low - room, high + room)
+        shares = [100 * (v.max() - v.min()).item() / (high - low) for v in values]
         widths = ", ".join(
-            f"{name} {100 * (v.max() - v.min()).item() / (high - low):.3g} %"
-            for name, v in zip(self.rewards, values, strict=True)
+            f"{name} {share:.2g} %" if share < 99.5 else f"{name} 100 %"
+            for name, share in zip(self.rewards, shares, strict=True)
         )
         return f"Shown {shown}. Share of the axis that each task takes up: {widths}."

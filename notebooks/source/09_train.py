@@ -286,7 +286,14 @@ for name, greedy in (("greedy", True), ("sampled", False)):
     print(f"{name:<8} mean {np.mean(scores):6.1f}   worst {min(scores):4.0f}   of {episodes}")
 
 # %% [markdown]
-# One seed is an anecdote. The README shows five, with the worst one named, and the command that remakes the table.
+# Greedy, the agent of the run shown here holds the pole in every episode; drawing its actions it still lets go, often
+# early. The preset `cpu` pays for curiosity (`entropy_coef` is 0.03, a hundred times the paper's): so short a training
+# must try things out, and goes on trying. So the answer to the question above is 10,000 steps, if the agent may act
+# greedily. One seed is an anecdote: the README shows five, both ways of acting, with the worst one named, and the
+# command that remakes the table.
+#
+# One line of the losses lies flat, that of the reward, at 0.21. Nothing is broken: the reward is always 1, which lies
+# between the bins 0.91 and 2.63, and 0.21 nats is the entropy of that two-hot target. No prediction gets below it.
 #
 # ### Its dream
 # The agent plays an episode. The model sees its first five steps; then it is told only the actions and must imagine
@@ -298,8 +305,8 @@ cartpole_dream = dreams.open_loop(progress.agent, episode, context=min(5, len(ep
 plots.dream_picture(
     cartpole_dream,
     "Four lines, the position and speed of the cart and the angle and turning of the pole, and dots "
-    "for the dream of each. After five steps that were seen the dots follow the lines and slowly "
-    "part from them.",
+    "for the dream of each. After five steps that were seen the dots of position and speed stay "
+    "near their lines; those of turning follow for some fifteen steps and then part from it.",
     names=("position", "speed", "angle", "turning"),
 )
 
@@ -346,8 +353,7 @@ plots.Picture(
 
 # %% [markdown]
 # Both walks turn up: wrong after blue, right after orange. An agent without memory cannot do better than a coin. That
-# is not a guess: all functions from what is seen to an
-# action are few enough to be tried.
+# is not a guess: all functions from what is seen to an action are few enough to be tried.
 
 # %%
 known = bounds.tmaze()
