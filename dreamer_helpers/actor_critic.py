@@ -23,8 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamer_helpers.config import Config
-from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy
-from dreamer_helpers.fast import Ones, lowered, many_dreams
+from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy, OneHot
 from dreamer_helpers.nets import Head, Norm, RMSNorm, TwoHotHead
 from dreamer_helpers.world_model import State, WorldModel
 
@@ -32,8 +31,8 @@ from dreamer_helpers.world_model import State, WorldModel
 class Policy(Protocol):
     """What an actor puts out: a distribution over actions (..., A)."""
 
-    def sample(self) -> Tensor:
-        """A sampled action, (..., A)."""
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """A sampled action, (..., A), by the random numbers of ``generator``."""
 
     def mode(self) -> Tensor:
         """The likeliest action, (..., A)."""
@@ -48,11 +47,6 @@ class Policy(Protocol):
 # --------------------------------------------------------------------------------------------- two networks
 
 
-def read(head: nn.Module, features: Tensor, ones: Ones | None) -> Tensor:
-    """What a head makes of features. One with a forward of its own, a learner's, need not know :class:`fast.Ones`."""
-    return head(features, ones) if ones is not None and type(head).forward is Head.forward else head(features)
-
-
 class Actor(nn.Module):
     """The policy pi(a | h, z): features (..., F) -> a distribution over actions (..., A).
 
@@ -60,22 +54,22 @@ class Actor(nn.Module):
     """
 
     def __init__(
-        self, config: Config, features: int, discrete: bool, sizes: tuple[int, ...], *,
-        norm: Norm = RMSNorm, continuous_policy: Callable[..., Policy] = BoundedNormal,
+        self, config: Config, features: int, discrete: bool, sizes: tuple[int, ...], *, norm: Norm = RMSNorm,
+        continuous_policy: Callable[..., Policy] = BoundedNormal, categorical: type[OneHot] = OneHot,
     ):  # fmt: skip
         super().__init__()
         self.config, self.discrete, self.sizes = config, discrete, sizes
-        self.continuous_policy = continuous_policy
+        self.continuous_policy, self.categorical = continuous_policy, categorical
         norm, outputs = partial(norm, eps=config.norm_eps), sum(sizes) if discrete else 2 * sum(sizes)
         self.net = Head(features, outputs, config.hidden_dim, config.mlp_layers, norm, scale=config.actor_init_scale)
 
-    def forward(self, features: Tensor, ones: Ones | None = None) -> Policy:
-        return self.policy(read(self.net, features, ones))
+    def forward(self, features: Tensor) -> Policy:
+        return self.policy(self.net(features))
 
     def policy(self, outputs: Tensor) -> Policy:
         """The distribution that outputs of the net (..., outputs) stand for."""
         if self.discrete:
-            return DiscretePolicy(outputs, self.sizes, self.config.unimix)
+            return DiscretePolicy(outputs, self.sizes, self.config.unimix, self.categorical)
         return self.continuous_policy(outputs, self.config.min_std, self.config.max_std)
 
 
@@ -98,8 +92,8 @@ class Critic(nn.Module):
         )  # fmt: skip
         self.slow = copy.deepcopy(self.head).requires_grad_(False)
 
-    def forward(self, features: Tensor, ones: Ones | None = None) -> Tensor:
-        return read(self.head, features, ones)
+    def forward(self, features: Tensor) -> Tensor:
+        return self.head(features)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The head's loss towards target (...): (...)."""
@@ -110,15 +104,15 @@ class Critic(nn.Module):
         return self.head.mean(logits)
 
     @torch.no_grad()
-    def slow_value(self, features: Tensor, ones: Ones | None = None) -> Tensor:
+    def slow_value(self, features: Tensor) -> Tensor:
         """The slow copy's value: (..., F) -> (...)."""
-        return self.slow.mean(read(self.slow, features, ones))
+        return self.slow.mean(self.slow(features))
 
     @torch.no_grad()
     def update_slow(self) -> None:
         """Move the slow copy by ``rate`` of the way. Once after each update."""
-        slow, head = list(self.slow.parameters()), list(self.head.parameters())
-        torch._foreach_lerp_(slow, head, self.rate)
+        for slow, head in zip(self.slow.parameters(), self.head.parameters(), strict=True):
+            slow.lerp_(head, self.rate)
 
 
 # -------------------------------------------------------------------------------------------------- returns
@@ -137,14 +131,12 @@ def compute_returns(
     tests/golden/lambda_return.npz.
     """
     bootstrap = values if bootstrap is None else bootstrap
-    mix = lambda_ * (1.0 - last[:, 1:].float()) if last is not None else torch.full_like(rewards[:, 1:], lambda_)
-    carried = mix * continues[:, 1:]  # how much of the next return enters
-    direct = rewards[:, 1:] + (1.0 - mix) * continues[:, 1:] * bootstrap[:, 1:]
-    returns, following = [], bootstrap[:, -1]
-    for now, factor in zip(reversed(direct.unbind(1)), reversed(carried.unbind(1)), strict=True):
-        following = now + factor * following
-        returns.append(following)
-    return torch.stack(returns[::-1], 1)
+    mix = torch.full_like(rewards, lambda_) if last is None else lambda_ * (1.0 - last.float())
+    returns = [bootstrap[:, -1]]
+    for t in reversed(range(1, rewards.shape[1])):
+        following = (1.0 - mix[:, t]) * bootstrap[:, t] + mix[:, t] * returns[0]
+        returns.insert(0, rewards[:, t] + continues[:, t] * following)
+    return torch.stack(returns[:-1], 1)
 
 
 def return_scale(returns: Tensor, low: float = 5.0, high: float = 95.0, floor: float = 1.0) -> Tensor:
@@ -159,23 +151,15 @@ def percentile_normalize(returns: Tensor, low: float = 5.0, high: float = 95.0, 
 
 
 def _percentiles(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
-    ordered = x.detach().flatten().sort().values
-
-    def at(percent: float) -> Tensor:
-        position = percent / 100 * (len(ordered) - 1)
-        below = int(position)
-        above = min(below + 1, len(ordered) - 1)
-        return torch.lerp(ordered[below], ordered[above], position - below)
-
-    return at(low), at(high)
+    x = x.detach().flatten()
+    return torch.quantile(x, low / 100), torch.quantile(x, high / 100)
 
 
 class ReturnNormalizer(nn.Module):
     """The running form of :func:`return_scale`: two percentiles, each followed at ``rate``, starting at 0.
 
     Starting at 0, the range is a third too small after 100 updates, a twentieth after 300; the floor catches the worst
-    of that. Source:
-    tests/golden/retnorm.npz, ``perc``.
+    of that. Source: tests/golden/retnorm.npz, ``perc``.
     """
 
     def __init__(self, low: float = 5.0, high: float = 95.0, rate: float = 0.01, floor: float = 1.0):
@@ -191,6 +175,28 @@ class ReturnNormalizer(nn.Module):
         self.low.lerp_(low, self.rate)
         self.high.lerp_(high, self.rate)
         return (self.high - self.low).clamp(min=self.floor)
+
+
+class FollowedScale(nn.Module):
+    """The running form of any ``return_scale(returns, low, high, floor)``, for one that a learner wrote.
+
+    As averaging is linear, the difference of two averages is the average of the differences: with the package's own
+    :func:`return_scale` this is :class:`ReturnNormalizer`.
+    """
+
+    def __init__(
+        self, low: float = 5.0, high: float = 95.0, rate: float = 0.01, floor: float = 1.0,
+        return_scale: Callable[..., Tensor] = return_scale,
+    ):  # fmt: skip
+        super().__init__()
+        self.percent, self.rate, self.floor, self.return_scale = (low, high), rate, floor, return_scale
+        self.register_buffer("range", torch.zeros(()))
+
+    @torch.no_grad()
+    def forward(self, returns: Tensor) -> Tensor:
+        """Take in a batch of returns (any shape), then give the scale S (scalar)."""
+        self.range.lerp_(self.return_scale(returns, *self.percent, 0.0), self.rate)
+        return self.range.clamp(min=self.floor)
 
 
 # --------------------------------------------------------------------------------------------------- losses
@@ -223,7 +229,8 @@ def critic_loss(
 
 def replay_critic_loss(
     critic: Critic, logits: Tensor, slow_values: Tensor, rewards: Tensor, is_terminal: Tensor, is_last: Tensor,
-    bootstrap: Tensor, gamma: float, lambda_: float, slow_coef: float = 1.0,
+    bootstrap: Tensor, gamma: float, lambda_: float, slow_coef: float = 1.0, *,
+    compute_returns: Callable[..., Tensor] = compute_returns, critic_loss: Callable[..., Tensor] = critic_loss,
 ) -> Tensor:  # fmt: skip
     """The critic loss on replayed steps, where rewards are real: (B, T, bins) and (B, T) -> (B, T - 1).
 
@@ -239,73 +246,56 @@ def replay_critic_loss(
 class Dream(NamedTuple):
     """N imagined trajectories. Entry t of each belongs to state t of H + 1, and the first state is a real one."""
 
-    features: Tensor  # (N, H, F)
-    final: Tensor  # (N, F), the features of state H
-    actions: Tensor  # (N, H, A)
+    features: Tensor  # (N, H + 1, F)
+    actions: Tensor  # (N, H + 1, A)
     rewards: Tensor  # (N, H + 1), entry 0 unused
     continues: Tensor  # (N, H + 1), discount included; entry 0 is 1, or 0 where the start is terminal
-    outputs: Tensor | None = None  # (N, H, outputs) of the actor with their gradient, where keeping it saves time
-    ones: Ones | None = None  # of the features' latents, where looking them up saves time
 
 
 @torch.no_grad()
-def dream(world_model: WorldModel, actor: Actor, starts: State, is_terminal: Tensor, horizon: int) -> Dream:
+def dream(
+    world_model: WorldModel, actor: Actor, starts: State, is_terminal: Tensor, horizon: int,
+    generator: torch.Generator | None = None,
+) -> Dream:  # fmt: skip
     """Imagine from N states (N, ...): act by sampling the policy, read rewards and continues off the model.
 
     REINFORCE needs no gradient through the dynamics, so none is kept. The continue of the start is known from the
     replayed step: ``is_terminal`` (N,). Source: paper, section "Actor learning"; code, agent.py.
     """
-    seen, ones, outputs = [], [], []  # of each state: its features, where its latents are, what the actor put out
-    keep = many_dreams(starts.deter)
 
     def policy(state: State) -> Tensor:
-        seen.append(lowered(state.features)), ones.append(Ones.of(state.stoch))
-        with torch.set_grad_enabled(keep):
-            outputs.append(read(actor.net, seen[-1], ones[-1]))
-        return actor.policy(outputs[-1]).sample()
+        return actor(state.features).sample(generator)
 
-    actions = world_model.imagine(starts, policy, horizon)[1]  # its states are let go of: the features hold them
-    *features, final = seen
-    features, ones = torch.stack(features, 1), Ones.stack(ones[:-1])
-
-    def predict(head: nn.Module) -> Tensor:
-        return torch.cat([head.mean(read(head, features, ones)), head.mean(head(final))[:, None]], 1)
-
-    rewards, continues = predict(world_model.reward), predict(world_model.cont)
+    states, actions = world_model.imagine(starts, policy, horizon, generator)
+    features = states.features
+    rewards = world_model.reward.mean(world_model.reward(features))
+    continues = world_model.cont.mean(world_model.cont(features))
     continues[:, 0] = 1.0 - is_terminal.float()
-    with torch.enable_grad():
-        kept = torch.stack(outputs[:-1], 1) if keep else None
-    return Dream(features, final, actions[:, :-1], rewards, continues, kept, ones)
+    return Dream(features, actions, rewards, continues)
 
 
 def imagination_losses(
-    dream: Dream, actor: Actor, critic: Critic, normalizer: nn.Module, config: Config,
+    dream: Dream, actor: Actor, critic: Critic, normalizer: nn.Module, config: Config, *,
     actor_loss: Callable[..., Tensor] = actor_loss, critic_loss: Callable[..., Tensor] = critic_loss,
     compute_returns: Callable[..., Tensor] = compute_returns,
 ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:  # fmt: skip
-    """Actor and critic losses of a dream, each (N, H); its returns (N, H); and numbers to watch.
-
-    The critic is read once: its values serve the returns and the baseline, its logits the loss. So is the actor, if
-    the dream has kept what it put out.
-    """
-    features, ones = dream.features, dream.ones
-    logits = critic(features, ones)  # with gradient, for the loss
-    with torch.no_grad():
-        values = torch.cat([critic.mean(logits), critic.mean(critic(dream.final))[:, None]], 1)  # (N, H + 1)
-        returns = compute_returns(dream.rewards, values, dream.continues, config.lambda_)
-        weights = dream.continues[:, :-1].cumprod(1)
-        scale = normalizer(returns)
-    policy = actor(features, ones) if dream.outputs is None else actor.policy(dream.outputs)
+    """Actor and critic losses of a dream, each (N, H); its returns (N, H); and numbers to watch."""
+    logits = critic(dream.features)  # (N, H + 1, bins)
+    values = critic.mean(logits).detach()
+    returns = compute_returns(dream.rewards, values, dream.continues, config.lambda_)
+    weights = dream.continues[:, :-1].cumprod(1)  # the chance that the dream still runs, discounted
+    scale = normalizer(returns)
+    features, actions = dream.features[:, :-1], dream.actions[:, :-1]  # behind the last state there is no return
+    policy = actor(features)
     entropies = policy.entropy()
     losses = {
         "actor": actor_loss(
-            policy.log_prob(dream.actions), entropies, returns, values[:, :-1], scale, weights,
-            config.entropy_coef,
+            policy.log_prob(actions), entropies, returns, values[:, :-1], scale, weights, config.entropy_coef
         ),
         "critic": critic_loss(
-            critic, logits, returns, critic.slow_value(features, ones), weights, config.slow_critic_coef
+            critic, logits[:, :-1], returns, critic.slow_value(features), weights, config.slow_critic_coef
         ),
-    }  # fmt: skip
+    }
     metrics = {"imagined_return": returns.mean(), "return_scale": scale, "entropy": entropies.detach().mean()}
     return losses, returns, metrics
 
@@ -313,4 +303,4 @@ def imagination_losses(
 if __name__ == "__main__":
     from dreamer_helpers import demos
 
-    demos.actor_critic()
+    demos.actor_critic(Actor, Critic, ReturnNormalizer, Dream, imagination_losses)

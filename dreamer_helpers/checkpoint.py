@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,19 +20,31 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dreamer_helpers import device as hardware
 from dreamer_helpers.config import Config
 from dreamer_helpers.errors import UserError
 
-if TYPE_CHECKING:
-    from dreamer_helpers.train import DreamerV3, Trainer
-
 AGENT, TRAINING = "dreamer-helpers agent", "dreamer-helpers training"
-VERSION = 3
+VERSION = 4
 TRAINING_FILE, AGENT_FILE = "training.safetensors", "agent.safetensors"
 
 
-def save(path: str | Path, agent: DreamerV3, training: dict[str, Any] | None = None, *, optimizer: bool = True) -> None:
+class Agent(Protocol):
+    """What can be kept: an agent (``agent.DreamerV3``)."""
+
+    config: Config
+    spaces: tuple[spaces.Space, spaces.Space]
+    foreign: dict[str, str]  # the slots that do not hold the package's own part, and the names of these
+    generator: torch.Generator
+    optimizer: torch.optim.Optimizer
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Parameters and buffers."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> Any:
+        """Take over parameters and buffers."""
+
+
+def save(path: str | Path, agent: Agent, training: dict[str, Any] | None = None, *, optimizer: bool = True) -> None:
     """Write an agent, and with ``training`` the rest of its training, beside the file first, then rename.
 
     Without the optimizer the file is a third as large, and an agent loaded from it learns from a fresh start. At any
@@ -40,11 +52,12 @@ def save(path: str | Path, agent: DreamerV3, training: dict[str, Any] | None = N
     is then still there.
     """
     tensors: dict[str, Tensor] = {}
-    content = {"agent": agent.state_dict(), "optimizer": None, "training": training}
+    random = {"device": agent.generator.device.type, "state": agent.generator.get_state()}
+    content = {"agent": agent.state_dict(), "optimizer": None, "random": random, "training": training}
     if optimizer:
         content["optimizer"] = agent.optimizer.state_dict()
     header = {
-        "format": AGENT if training is None else TRAINING, "version": VERSION, "config": agent.config.to_dict(),
+        "format": AGENT if training is None else TRAINING, "version": VERSION, "config": agent.config.to_dict(), "parts": agent.foreign,
         "spaces": [space_to_json(space) for space in agent.spaces], "content": _pack(content, tensors),
     }  # fmt: skip
     path = Path(path)
@@ -66,7 +79,7 @@ def describe(path: str | Path) -> tuple[Config, spaces.Space, spaces.Space]:
     return Config.from_dict(header["config"]), *(space_from_json(space) for space in header["spaces"])
 
 
-def load_into(path: str | Path, agent: DreamerV3) -> None:
+def load_into(path: str | Path, agent: Agent) -> None:
     """Take over everything of the agent in a file, after checking that it belongs to this task and configuration."""
     header, content = _read(path, (AGENT, TRAINING))
     if header["spaces"] != [space_to_json(space) for space in agent.spaces]:
@@ -77,12 +90,20 @@ def load_into(path: str | Path, agent: DreamerV3) -> None:
             f"{path} has another configuration ({', '.join(different[:5])}); "
             "DreamerV3.from_checkpoint makes an agent that fits"
         )
+    if set(header["parts"]) != set(agent.foreign):
+        theirs, ours = (", ".join(sorted(parts)) or "none" for parts in (header["parts"], agent.foreign))
+        raise UserError(
+            f"{path} holds an agent whose parts are not all the package's own ({theirs}; this one's: {ours}); give the "
+            "same parts, such as parts=Parts.from_passport()"
+        )
     shapes = {name: value.shape for name, value in agent.state_dict().items()}
     if shapes != {name: value.shape for name, value in content["agent"].items()}:
         raise UserError(f"{path} holds an agent of other parts; make this one with the same parts as that")
     agent.load_state_dict(content["agent"])
     if content["optimizer"] is not None:
         agent.optimizer.load_state_dict(content["optimizer"])
+    if content["random"]["device"] == agent.generator.device.type:  # another kind of device counts otherwise
+        agent.generator.set_state(content["random"]["state"])
 
 
 def load_training(path: str | Path) -> dict[str, Any]:
@@ -93,7 +114,7 @@ def load_training(path: str | Path) -> dict[str, Any]:
 # -------------------------------------------------------------------------------- a training that is cut short
 
 
-def training_state(trainer: Trainer) -> dict[str, Any]:
+def training_state(trainer: Any) -> dict[str, Any]:
     """What decides, beside the agent, how a training goes on."""
     progress, state, pending = trainer.progress, trainer.state, trainer.pending
     keys = pending[0] if pending else ()
@@ -106,14 +127,14 @@ def training_state(trainer: Trainer) -> dict[str, Any]:
         "state": None if state is None else [*state.latent, state.action],
         "episodes": [trainer.episodes.returns, trainer.episodes.lengths],
         "pending": {key: torch.stack([metrics[key] for metrics in pending]) for key in keys},
-        "average": trainer.average, "random": [torch.get_rng_state(), hardware.random_state(trainer.agent.device)],
+        "average": trainer.average,
     }  # fmt: skip
 
 
 PROGRESS = ("steps", "updates", "cpu_s", "wall_s", "episodes", "log")
 
 
-def restore_training(trainer: Trainer, state: dict[str, Any]) -> None:
+def restore_training(trainer: Any, state: dict[str, Any]) -> None:
     """Inverse of :func:`training_state`. Environments that cannot give their state begin a new episode."""
     progress = trainer.progress
     for name in PROGRESS:
@@ -136,8 +157,6 @@ def restore_training(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.pending = [dict(zip(state["pending"], values, strict=True)) for values in rows]
     trainer.average = [tensor.to(trainer.agent.device) for tensor in state["average"]]
     trainer.saved = progress.steps
-    torch.set_rng_state(state["random"][0])
-    hardware.set_random_state(trainer.agent.device, state["random"][1])
 
 
 def make_folder(path: str | Path) -> Path:

@@ -6,22 +6,30 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
 
 from dreamer_helpers import device as hardware
-from dreamer_helpers.checkpoint import TRAINING_FILE, load_training, make_folder
+from dreamer_helpers.checkpoint import TRAINING_FILE, describe, load_training, make_folder
 from dreamer_helpers.config import PRESETS, Config, parse_override, preset
 from dreamer_helpers.envs import make
-from dreamer_helpers.errors import UserError
-from dreamer_helpers.train import Progress, Stopped, evaluate, resume, train
+from dreamer_helpers.errors import Stopped, UserError
+from dreamer_helpers.evaluate import evaluate
+from dreamer_helpers.fast import SPEEDS
+from dreamer_helpers.trainer import Progress
+
+Training = Callable[..., Progress]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Do what the command line says. Mistakes of the user end with one line and status 2, signals with 128 + theirs."""
+def main(train: Training, resume: Training, arguments: list[str] | None = None) -> None:
+    """Do what the command line says, by ``train.train`` or ``train.resume``.
+
+    Mistakes of the user end with one line and status 2, signals with 128 + theirs.
+    """
     try:
-        run(parse_arguments(arguments))
+        run(parse_arguments(arguments), train, resume)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -52,7 +60,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=_positive, help="environment steps; default: 10000")
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps; default: the best there is")
     parser.add_argument("--precision", help="float32 or bfloat16; default: by device")
-    parser.add_argument("--execution", default="eager", help="of gradient steps: eager, compile or graph (CUDA)")
+    parser.add_argument("--speed", default="fast", help=f"of gradient steps: {', '.join(SPEEDS)} (a CUDA graph)")
     parser.add_argument("--threads", type=_positive, default=1, help="CPU threads")
     parser.add_argument("--logdir", type=Path, help="folder for log, checkpoints and agent")
     parser.add_argument("--save-every", type=_seconds, metavar="SECONDS", help="between checkpoints; default: 120")
@@ -97,23 +105,24 @@ def _episodes(text: str) -> int | str:
     return text if text == "all" else _count(text)
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace, train: Training, resume: Training) -> None:
     """Train, evaluate and report as the command line says."""
-    hardware.set_threads(options.threads)
     chosen = hardware.select_device(options.device)
     if options.report:
         make_folder(options.report.parent)  # before the work, so that a wrong path costs nothing
-    where = {"device": chosen, "precision": options.precision, "execution": options.execution}
+    where = {"device": chosen, "precision": options.precision, "speed": options.speed}
     if options.resume:
         env, seed = _task(options.resume)
         if env is not None:  # resume says what is missing then
             starts(env, options.eval_episodes)
+        hardware.set_threads(options.threads, large_products(describe(options.resume / TRAINING_FILE)[0]))
         progress = resume(options.resume, steps=options.steps, **where)
         name = _preset_of(progress.agent.config)
     else:
         env, seed, name = options.env, options.seed or 0, options.preset or "cpu"
         config = preset(name, options.size, **dict(map(parse_override, options.set or ())))
         starts(env, options.eval_episodes)
+        hardware.set_threads(options.threads, large_products(config))
         save_every = 120.0 if options.save_every is None else options.save_every
         progress = train(
             config, env, options.steps or 10_000, seed=seed, logdir=options.logdir, save_every=save_every, **where
@@ -122,6 +131,11 @@ def run(options: argparse.Namespace) -> None:
     print(json.dumps({key: value for key, value in result.items() if key != "config"}))
     if options.report:
         options.report.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def large_products(config: Config) -> bool:
+    """Whether the nets are so wide that the faster library pays (``device.set_threads``)."""
+    return config.hidden_dim >= 256
 
 
 def _task(folder: Path) -> tuple[str | None, int]:

@@ -1,16 +1,18 @@
-"""The one place that knows about hardware: which device, which precision, how many threads, seeds, compilation."""
+"""The one place that knows about hardware: which device, which precision, how many threads, where chance comes from."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import random
-import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
-from dreamer_helpers import fast
 from dreamer_helpers.errors import UserError, did_you_mean
 
 
@@ -49,20 +51,30 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def set_threads(threads: int = 1, fast_products: bool | None = None) -> None:
+def set_threads(threads: int = 1, fast_products: bool = False) -> None:
     """Use so many CPU threads; for the small nets of the course one is often fastest.
 
     ``fast_products`` lets torch hand float32 matrix products to oneDNN (``set_float32_matmul_precision("medium")``),
-    which can more than halve their time at an error of 1e-6. On CPUs with AMX the same switch means bfloat16, with
-    errors of 1e-2, so that the default is on elsewhere and off there. torch lets the float32 products of a CUDA device
-    use TF32 by the same switch.
+    which on some CPUs halves the time of large ones at an error of 1e-6. It does not pay for nets of 96 units, and on
+    CPUs with AMX the same switch means bfloat16, with errors of 1e-2, so that it is left off there. torch lets the
+    float32 products of a CUDA device use TF32 by the same switch.
     """
     torch.set_num_threads(threads)
-    if fast_products is None:
-        fast_products = not torch.cpu._is_amx_tile_supported()
+    fast_products = fast_products and not torch.cpu._is_amx_tile_supported()
     torch.set_float32_matmul_precision("medium" if fast_products else "highest")
-    fast.products["onednn"] = fast_products
-    fast.keep_freed_memory()
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed memory for the next tensor. By default glibc gives large blocks back to the system
+    and gets them again page by page, which costs more than the arithmetic of an element-wise operation."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    mallopt(m_mmap_threshold, 2**30)
+    mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def precision(device: torch.device, name: str | None = None) -> contextlib.AbstractContextManager[object]:
@@ -89,32 +101,36 @@ def _native_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def execution(name: str, device: torch.device) -> str:
-    """How a gradient step is run: ``eager``, ``compile`` (by torch.compile) or ``graph`` (:class:`fast.RecordedStep`).
+def new_generator(device: torch.device, seed: int) -> torch.Generator:
+    """Random numbers of one's own on a device. The device ``meta`` has no values, so any will do there."""
+    return torch.Generator("cpu" if device.type == "meta" else device).manual_seed(seed)
 
-    A graph takes a CUDA device; elsewhere a warning says so and the step runs eagerly. Raises UserError for another
-    name.
+
+class DrawingFrom(TorchFunctionMode):
+    """Inside, what torch draws in this thread without naming a generator comes from this one.
+
+    For the making of nets, whose initialisers take none. Where time matters, generators are handed on instead.
     """
-    if name not in EXECUTIONS:
-        raise UserError(f"no execution {name!r}{did_you_mean(name, EXECUTIONS)}; there are {', '.join(EXECUTIONS)}")
-    if name == "graph" and device.type != "cuda":
-        warnings.warn(f"execution 'graph' needs a CUDA device, not {device.type}; going on without", stacklevel=2)
-        return "eager"
-    return name
+
+    def __init__(self, generator: torch.Generator):
+        super().__init__()
+        self.generator = generator
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        takes_one = "generator" in kwargs or getattr(func, "__name__", "") in DRAWS  # the former: torch.nn.init
+        if takes_one and kwargs.get("generator") is None:
+            kwargs = {**kwargs, "generator": self.generator}
+        return func(*args, **kwargs)
 
 
-EXECUTIONS = ("eager", "compile", "graph")
-
-
-def random_state(device: torch.device) -> torch.Tensor | None:
-    """The state of a CUDA device's random numbers, None for others: the CPU's torch keeps apart, MPS's are not kept."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-
-def set_random_state(device: torch.device, state: torch.Tensor | None) -> None:
-    """Inverse of :func:`random_state`; a state from another kind of device is left aside."""
-    if device.type == "cuda" and state is not None:
-        torch.cuda.set_rng_state(state, device)
+DRAWS = {
+    "rand", "randn", "randint", "randperm", "normal", "multinomial", "bernoulli", "poisson", "uniform_", "normal_",
+    "random_", "bernoulli_", "exponential_", "geometric_", "cauchy_", "log_normal_",
+}  # fmt: skip
+"""Functions and methods of torch that take a generator."""
 
 
 def check_memory(needed: int, what: str, setting: str) -> None:

@@ -1,25 +1,53 @@
 """The distributions of the agent: one-hot categoricals for latents and discrete actions, a normal for continuous ones.
 
-Each has ``sample()``, ``mode()``, ``log_prob(x)`` and ``entropy()``. Log-probabilities and entropies come in nats.
+Each has ``sample(generator)``, ``mode()``, ``log_prob(x)`` and ``entropy()``. Log-probabilities and entropies come in nats.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 
+def mix_uniform(probs: Tensor, share: float) -> Tensor:
+    """Mix probabilities (..., classes) with a ``share`` of the uniform distribution: no class ever has none.
+
+    Source: paper, section "World model learning" (unimix); tests/golden/onehot.npz.
+    """
+    return (1 - share) * probs + share / probs.shape[-1]
+
+
+def straight_through(onehot: Tensor, probs: Tensor) -> Tensor:
+    """The value of ``onehot``, the gradient of ``probs``. Source: tests/golden/onehot.npz, ``st_grad``."""
+    return onehot + (probs - probs.detach()) if probs.requires_grad else onehot
+
+
+def sample_one_hot(probs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draw one class each from probabilities (..., classes): one-hot, with the gradient of the probabilities.
+
+    By inverting the cumulative distribution: the class is the number of partial sums that a uniform number exceeds.
+    """
+    with torch.no_grad():
+        uniform = torch.rand(probs.shape[:-1] + (1,), generator=generator, device=probs.device)
+        index = (probs.cumsum(-1)[..., :-1] <= uniform).sum(-1, keepdim=True)  # in 0 .. classes - 1
+        onehot = torch.zeros_like(probs).scatter_(-1, index, 1.0)
+    return straight_through(onehot, probs)
+
+
 class OneHot:
     """Independent categoricals with one-hot samples, mixed with a little of the uniform distribution.
 
-    ``probs = (1 - unimix) * softmax(logits) + unimix / classes``: no class ever has probability 0, so neither
-    log-probabilities nor the KL divergence can blow up. ``logits`` has shape (..., classes); entropy, log_prob and
-    kl have shape (...). Source: paper, section "World model learning"; tests/golden/onehot.npz.
+    ``probs = (1 - unimix) * softmax(logits) + unimix / classes``, so that neither log-probabilities nor the KL
+    divergence can blow up. ``logits`` has shape (..., classes); entropy, log_prob and kl have shape (...). Source:
+    paper, section "World model learning"; tests/golden/onehot.npz.
     """
+
+    mix = staticmethod(mix_uniform)
+    draw = staticmethod(sample_one_hot)
 
     def __init__(self, logits: Tensor, unimix: float = 0.01):
         self.logits, self.unimix = logits.float(), unimix
@@ -27,25 +55,19 @@ class OneHot:
     @cached_property
     def probs(self) -> Tensor:
         """Probabilities after mixing, (..., classes)."""
-        probs = _softmax(self.logits)
-        return (1 - self.unimix) * probs + self.unimix / probs.shape[-1] if self.unimix else probs
+        return self.mix(torch.softmax(self.logits, -1), self.unimix)
 
     @cached_property
     def log_probs(self) -> Tensor:
         """Logarithm of :attr:`probs`, (..., classes)."""
-        return torch.log(self.probs) if self.unimix else torch.log_softmax(self.logits, -1)
+        return torch.log(self.probs) if self.unimix else torch.log_softmax(self.logits, -1)  # exact at 0 as well
 
-    def sample(self) -> Tensor:
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """A one-hot sample (..., classes) with straight-through gradient: backwards, it passes for the probabilities.
 
-        Drawn by inverting the cumulative distribution: one uniform number for each categorical.
+        Random numbers come from ``generator``, by default from torch's global one.
         """
-        probs = self.probs  # made and remembered outside of no_grad, or it would never carry a gradient
-        with torch.no_grad():
-            uniform = torch.rand(probs.shape[:-1] + (1,), device=probs.device)
-            index = (probs.cumsum(-1)[..., :-1] <= uniform).sum(-1, keepdim=True)  # in 0 .. classes - 1
-            onehot = torch.zeros_like(probs).scatter_(-1, index, 1.0)
-        return straight_through(onehot, probs)
+        return self.draw(self.probs, generator)
 
     def mode(self) -> Tensor:
         """The most likely class as one-hot, (..., classes)."""
@@ -66,21 +88,7 @@ class OneHot:
 
     def detach(self) -> OneHot:
         """The same distribution, cut off from the gradient."""
-        return OneHot(self.logits.detach(), self.unimix)
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    """Softmax over the last axis. Over few classes torch's own is slow on a CPU; where no gradient is wanted, the
-    formula itself takes a quarter of the time."""
-    if torch.is_grad_enabled() or logits.shape[-1] >= 16 or logits.device.type != "cpu":
-        return torch.softmax(logits, -1)
-    exponentials = torch.exp(logits - logits.amax(-1, keepdim=True))
-    return exponentials / exponentials.sum(-1, keepdim=True)
-
-
-def straight_through(onehot: Tensor, probs: Tensor) -> Tensor:
-    """The value of ``onehot``, the gradient of ``probs``. Source: tests/golden/onehot.npz, ``st_grad``."""
-    return onehot + (probs - probs.detach()) if probs.requires_grad else onehot
+        return type(self)(self.logits.detach(), self.unimix)
 
 
 class DiscretePolicy:
@@ -90,13 +98,16 @@ class DiscretePolicy:
     components: (...). The paper mixes 1 % of uniform into the policy too. Source: tests/golden/imag_loss_disc.npz.
     """
 
-    def __init__(self, logits: Tensor, sizes: Sequence[int], unimix: float = 0.01):
+    def __init__(
+        self, logits: Tensor, sizes: Sequence[int], unimix: float = 0.01,
+        categorical: Callable[[Tensor, float], OneHot] = OneHot,
+    ):  # fmt: skip
         self.sizes = list(sizes)
-        self.components = [OneHot(part, unimix) for part in logits.split(self.sizes, -1)]
+        self.components = [categorical(part, unimix) for part in logits.split(self.sizes, -1)]
 
-    def sample(self) -> Tensor:
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """A sampled action, (..., A), without gradient."""
-        return torch.cat([part.sample().detach() for part in self.components], -1)
+        return torch.cat([part.sample(generator).detach() for part in self.components], -1)
 
     def mode(self) -> Tensor:
         """The most likely action, (..., A)."""
@@ -125,9 +136,9 @@ class BoundedNormal:
         self.mean = torch.tanh(mean)
         self.std = (max_std - min_std) * torch.sigmoid(std + 2.0) + min_std
 
-    def sample(self) -> Tensor:
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """A sampled action (..., A) that carries the gradient of mean and deviation (reparametrised)."""
-        return self.mean + self.std * torch.randn_like(self.mean)
+        return self.mean + self.std * torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
 
     def mode(self) -> Tensor:
         """The mean, (..., A)."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from dreamer_helpers import device as hardware
+from dreamer_helpers.agent import DreamerV3
 from dreamer_helpers.envs import VectorEnv
 from dreamer_helpers.errors import UserError
-from dreamer_helpers.train import DreamerV3
 from dreamer_helpers.world_model import State
 
 
@@ -46,25 +46,16 @@ class OpenLoop:
         return self.real.ndim == 4
 
 
-@contextmanager
-def _own_random_numbers(agent: DreamerV3, seed: int) -> Iterator[None]:
-    """Draw from ``seed`` and leave the random numbers of a training that goes on beside as they were."""
-    with torch.random.fork_rng(devices=[agent.device] if agent.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
 def record_episode(agent: DreamerV3, env: Any, *, seed: int = 0, greedy: bool = True, max_steps: int = 50) -> Episode:
     """Let the agent play one episode, or its first ``max_steps`` steps. ``env`` as for ``train.train``."""
-    state = None
+    state, generator = None, hardware.new_generator(agent.device, seed)
 
     def choose(record: dict[str, np.ndarray]) -> np.ndarray:
         nonlocal state
-        action, state = agent.act(record, state, greedy=greedy)
+        action, state = agent.act(record, state, greedy=greedy, generator=generator)
         return action
 
-    with _own_random_numbers(agent, seed):
-        return _record(VectorEnv(env, 1, seed), choose, max_steps)
+    return _record(VectorEnv(env, 1, seed), choose, max_steps)
 
 
 def random_episode(env: Any, *, seed: int = 0, max_steps: int = 50) -> Episode:
@@ -99,9 +90,9 @@ def open_loop(agent: DreamerV3, episode: Episode, context: int = 1, *, seed: int
         raise UserError(f"open_loop: context must be from 1 to {len(episode) - 1} for this episode, not {context}")
     model, key = agent.world_model, next(iter(agent.observation_space))
     remaining = iter(torch.from_numpy(episode.action[context - 1 :]).to(agent.device))
-    with _own_random_numbers(agent, seed):
-        states = _watch(agent, episode, context)
-        dream, _ = model.imagine(_last(states), lambda _: next(remaining)[None], len(episode) - context)
+    generator = hardware.new_generator(agent.device, seed)
+    states = _watch(agent, episode, context, generator)
+    dream, _ = model.imagine(_last(states), lambda _: next(remaining)[None], len(episode) - context, generator)
     both = State(*(torch.cat([a, b[:, 1:]], 1) for a, b in zip(states, dream, strict=True)))
     return OpenLoop(episode.obs[key], model.decode(both)[key][0].cpu().numpy(), *_read(agent, both), context)
 
@@ -113,20 +104,20 @@ def dream_on(agent: DreamerV3, episode: Episode, at: int = 0, horizon: int = 15,
     ``real`` holds what was seen up to there, so the two differ in length.
     """
     model, key = agent.world_model, next(iter(agent.observation_space))
-    with _own_random_numbers(agent, seed):
-        start = _last(_watch(agent, episode, at + 1))
-        dream, _ = model.imagine(start, lambda state: agent.actor(state.features).sample(), horizon)
+    generator = hardware.new_generator(agent.device, seed)
+    start = _last(_watch(agent, episode, at + 1, generator))
+    dream, _ = model.imagine(start, lambda s: agent.actor(s.features).sample(generator), horizon, generator)
     seen = episode.obs[key][: at + 1]
     return OpenLoop(seen, model.decode(dream)[key][0].cpu().numpy(), *_read(agent, dream), 1)
 
 
-def _watch(agent: DreamerV3, episode: Episode, steps: int) -> State:
+def _watch(agent: DreamerV3, episode: Episode, steps: int, generator: torch.Generator) -> State:
     """The model's states (1, steps, ...) over the first steps of an episode."""
     model, actions = agent.world_model, episode.action[:steps]
     previous = np.concatenate([np.zeros_like(actions[:1]), actions[:-1]])  # a_{t-1} stands with step t
     arrays = {**{k: v[:steps] for k, v in episode.obs.items()}, "is_first": episode.is_first[:steps], "prev": previous}
     seen = agent.to_device({key: value[None] for key, value in arrays.items()})
-    states, _ = model.observe(model.initial(1), model.encode(seen), seen["prev"], seen["is_first"])
+    states, _ = model.observe(model.initial(1), model.encode(seen), seen["prev"], seen["is_first"], generator)
     return states
 
 

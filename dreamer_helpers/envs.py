@@ -335,3 +335,16 @@ def has_state(env: gym.Env) -> bool:
     while isinstance(env, (PassiveEnvChecker, OrderEnforcing)):
         env = env.env
     return hasattr(env, "get_state") and hasattr(env, "set_state")
+
+
+class Episodes:
+    """Adds up rewards of N environments and gives the returns of those whose episode just ended."""
+
+    def __init__(self, num_envs: int):
+        self.returns, self.lengths = np.zeros(num_envs), np.zeros(num_envs, int)
+
+    def add(self, record: dict[str, np.ndarray]) -> list[tuple[int, float, int]]:
+        """Take in a record; returns (environment, return, length) of each episode that it ended."""
+        self.returns = np.where(record["is_first"], 0.0, self.returns + record["reward"])
+        self.lengths = np.where(record["is_first"], 0, self.lengths + 1)
+        return [(int(i), float(self.returns[i]), int(self.lengths[i])) for i in np.flatnonzero(record["is_last"])]

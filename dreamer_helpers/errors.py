@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one line that names the mistake and the remedy."""
+"""Errors that are the user's to mend, one line that names the mistake and the remedy; and being stopped."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from collections.abc import Iterable
 
 class UserError(ValueError):
     """A mistake of the user, told in one line. The command line prints the line and ends with status 2."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A training was stopped by a signal; everything is saved. ``signal`` is its number."""
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.signal = signal_number
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

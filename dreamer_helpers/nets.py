@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dreamer_helpers import fast
-from dreamer_helpers.symlog import symexp_bins, symlog, two_hot_loss, two_hot_mean
+from dreamer_helpers.symlog import TwoHot, symlog
 
 Norm = Callable[[int], nn.Module]
 """Makes a normalisation layer for so many features (or channels); the agent also hands it ``eps``."""
@@ -60,7 +59,8 @@ class BlockLinear(nn.Module):
         initialize_(self.weight, inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return fast.block_product(x.flatten(0, -2), self.weight).unflatten(0, x.shape[:-1]) + self.bias
+        blocks = x.unflatten(-1, (self.blocks, -1))  # (..., g, inputs/g)
+        return torch.einsum("...gi,gio->...go", blocks, self.weight).flatten(-2) + self.bias
 
 
 class RMSNorm(nn.Module):
@@ -75,23 +75,12 @@ class RMSNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        return fast.rms_norm(x.float(), self.scale, self.eps).to(x.dtype)
-
-    def silu(self, x: Tensor) -> Tensor:
-        """SiLU of the normalised x; in training the same in less time and memory."""
-        if not torch.is_grad_enabled():
-            return F.silu(self(x), inplace=True)
-        return fast.RMSNormSiLU.apply(x.float(), self.scale, self.eps).to(x.dtype)
+        x32 = x.float()
+        return (x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + self.eps) * self.scale).to(x.dtype)
 
 
-def norm_silu(norm: nn.Module, x: Tensor) -> Tensor:
-    """``silu(norm(x))``, by the norm's own ``silu`` if it has one: a learner's norm need not."""
-    return norm.silu(x) if hasattr(norm, "silu") else F.silu(norm(x))
-
-
-def shifts(norm: nn.Module) -> bool:
-    """Whether a norm adds something of its own, so that the layer before it has no bias, as in the code of 2023."""
-    return hasattr(norm, "shift")
+class Shifting:
+    """Marks a norm that adds something of its own: the layer before it has no bias then, as in the code of 2023."""
 
 
 class Layer(nn.Sequential):
@@ -99,14 +88,7 @@ class Layer(nn.Sequential):
 
     def __init__(self, inputs: int, units: int, norm: Norm = RMSNorm):
         normed = norm(units)
-        super().__init__(Linear(inputs, units, bias=not shifts(normed)), normed, nn.SiLU())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.finish(self[0](x))
-
-    def finish(self, x: Tensor) -> Tensor:
-        """Norm and SiLU of what the linear layer puts out: (..., units) -> (..., units)."""
-        return norm_silu(self[1], x)
+        super().__init__(Linear(inputs, units, bias=not isinstance(normed, Shifting)), normed, nn.SiLU())
 
 
 class MLP(nn.Sequential):
@@ -120,24 +102,13 @@ class MLP(nn.Sequential):
 
 
 class Head(nn.Sequential):
-    """An MLP and a linear layer, given out as float32: (..., inputs) -> (..., outputs). ``scale`` is of that layer.
-
-    ``ones``, if given, says which of the last inputs are 1 while the others of them are 0; the result is the same.
-    """
+    """An MLP and a linear layer, given out as float32: (..., inputs) -> (..., outputs). ``scale`` is of that layer."""
 
     def __init__(self, inputs: int, outputs: int, units: int, layers: int, norm: Norm = RMSNorm, scale: float = 1.0):
         super().__init__(MLP(inputs, units, layers, norm), Linear(units, outputs, scale))
 
-    def forward(self, x: Tensor, ones: fast.Ones | None = None) -> Tensor:
-        if ones is None:
-            return super().forward(x).float()
-        first, *layers = self[0]
-        rows = ones.rows.flatten(0, -2)
-        hidden = fast.Lookup.apply(x.flatten(0, -2), rows, first[0].weight, first[0].bias, ones.width)
-        hidden = first.finish(hidden)
-        for module in (*layers, self[1]):
-            hidden = module(hidden)
-        return hidden.unflatten(0, x.shape[:-1]).float()
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).float()
 
 
 class TwoHotHead(Head):
@@ -147,9 +118,13 @@ class TwoHotHead(Head):
     Source: paper, section "Critic learning"; tests/golden/heads.npz.
     """
 
-    def __init__(self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, bins: int = 255, scale: float = 0.0):
+    def __init__(
+        self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, bins: int = 255, scale: float = 0.0,
+        two_hot: TwoHot = TwoHot(),  # noqa: B008  a tuple: nothing can be changed in it
+    ):  # fmt: skip
         super().__init__(inputs, bins, units, layers, norm, scale)
-        self.register_buffer("bins", symexp_bins(bins), persistent=False)
+        self.two_hot = two_hot
+        self.register_buffer("bins", two_hot.bins(bins), persistent=False)
 
     @torch.no_grad()
     def lower_far_bins(self, slope: float) -> None:
@@ -162,28 +137,39 @@ class TwoHotHead(Head):
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy with the two-hot encoding of the target (...), in nats: (...)."""
-        return two_hot_loss(logits, target, self.bins)
+        return self.two_hot.loss(logits, target, self.bins)
 
     def mean(self, logits: Tensor) -> Tensor:
         """The predicted number: (..., bins) -> (...)."""
-        return two_hot_mean(logits, self.bins)
+        return self.two_hot.mean(logits, self.bins)
+
+
+def continue_loss(logits: Tensor, is_terminal: Tensor, gamma: float) -> Tensor:
+    """Binary cross-entropy of logits (...) with the target ``gamma * (1 - is_terminal)``, in nats: (...).
+
+    The discount is folded into the target, so that what is predicted is the factor that the return of the next state
+    enters with. Source: code, agent.py, contdisc; tests/golden/heads.npz.
+    """
+    target = gamma * (1.0 - is_terminal.float())
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
 class ContinueHead(Head):
     """Predicts whether the episode goes on, times the discount: (..., inputs) -> logits (..., 1).
 
-    The target of the probability is ``gamma * (1 - is_terminal)``, so that what it predicts is the factor that the
-    return of the next state enters with. Source: code, agent.py, contdisc; tests/golden/heads.npz.
+    Train it with :meth:`loss`, which is :func:`continue_loss` by default, read it with :meth:`mean`.
     """
 
-    def __init__(self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, gamma: float = 1 - 1 / 333):
+    def __init__(
+        self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, gamma: float = 1 - 1 / 333,
+        continue_loss: Callable[[Tensor, Tensor, float], Tensor] = continue_loss,
+    ):  # fmt: skip
         super().__init__(inputs, 1, units, layers, norm)
-        self.gamma = gamma
+        self.gamma, self.continue_loss = gamma, continue_loss
 
     def loss(self, logits: Tensor, is_terminal: Tensor) -> Tensor:
-        """Binary cross-entropy, in nats: (..., 1) and (...) -> (...)."""
-        target = self.gamma * (1.0 - is_terminal.float())
-        return F.binary_cross_entropy_with_logits(logits[..., 0], target, reduction="none")
+        """How far logits (..., 1) are from what happened, is_terminal (...): (...)."""
+        return self.continue_loss(logits[..., 0], is_terminal, self.gamma)
 
     def mean(self, logits: Tensor) -> Tensor:
         """The predicted discount: (..., 1) -> (...), in (0, 1)."""
@@ -203,21 +189,9 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-    def silu(self, x: Tensor) -> Tensor:
-        """SiLU of the normalised x."""
-        return norm_silu(self.norm, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
 
 class Stages(nn.Sequential):
-    """Convolution, norm, SiLU, again and again; each norm and the SiLU behind it are computed together."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        for module in self:
-            if isinstance(module, ChannelNorm):
-                x = module.silu(x)
-            elif not isinstance(module, nn.SiLU):
-                x = module(x)
-        return x
+    """Convolution, norm, SiLU, again and again, on (N, C, H, W)."""
 
 
 def _conv(module: nn.Conv2d | nn.ConvTranspose2d) -> nn.Conv2d | nn.ConvTranspose2d:
@@ -305,7 +279,11 @@ class ConvEncoder(nn.Module):
         stages: list[nn.Module] = []
         for before, after in zip([inputs * patch**2, *channels], channels, strict=False):
             normed = ChannelNorm(after, norm)
-            stages += [HALVING[convolution](before, after, kernel, not shifts(normed.norm)), normed, nn.SiLU()]
+            stages += [
+                HALVING[convolution](before, after, kernel, not isinstance(normed.norm, Shifting)),
+                normed,
+                nn.SiLU(),
+            ]
         self.stages = Stages(*stages)
         self.outputs = self.grid[0] * self.grid[1] * channels[-1]
 
@@ -337,11 +315,14 @@ class ConvDecoder(nn.Module):
         self.blocks = blocks
         self.from_deter = BlockLinear(deter, outputs, blocks)
         self.from_stoch = nn.Sequential(Layer(stoch, 2 * units, norm), Linear(2 * units, outputs))
-        self.norm = norm(channels[-1])
-        stages: list[nn.Module] = []
+        stages: list[nn.Module] = [ChannelNorm(channels[-1], norm), nn.SiLU()]
         for before, after in zip(channels[::-1], channels[-2::-1], strict=False):
             normed = ChannelNorm(after, norm)
-            stages += [DOUBLING[convolution](before, after, kernel, not shifts(normed.norm)), normed, nn.SiLU()]
+            stages += [
+                DOUBLING[convolution](before, after, kernel, not isinstance(normed.norm, Shifting)),
+                normed,
+                nn.SiLU(),
+            ]
         stages.append(DOUBLING[convolution](channels[0], shape[2] * patch**2, kernel))
         self.stages = Stages(*stages)
         self.output = image_output
@@ -351,7 +332,7 @@ class ConvDecoder(nn.Module):
         x = self.from_deter(deter).reshape(len(deter), self.blocks, height, width, -1)  # (N, g, h, w, c)
         x = x.permute(0, 2, 3, 1, 4).reshape(len(deter), height, width, -1)  # (N, h, w, g c)
         x = x + self.from_stoch(stoch).reshape(x.shape)
-        x = self.stages(norm_silu(self.norm, x).permute(0, 3, 1, 2))
+        x = self.stages(x.permute(0, 3, 1, 2))
         image = self.output(x.permute(0, 2, 3, 1).float())
         image = from_patches(image, self.patch) if self.patch > 1 else image
         return image[:, : self.shape[0], : self.shape[1]]

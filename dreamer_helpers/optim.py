@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from inspect import unwrap
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from dreamer_helpers.config import Config
+
+
+class Trainable(Protocol):
+    """What an optimiser is made for: an agent."""
+
+    config: Config
+    world_model: nn.Module
+    actor: nn.Module
+    critic: nn.Module  # with its ``head``, which learns, and a slow copy, which does not
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All parameters."""
 
 
 def clip_adaptively_(parameters: list[Tensor], gradients: list[Tensor], clip: float) -> None:
@@ -47,8 +61,7 @@ class LaProp(Uncompiled, Optimizer):
 
     and ``lr_t = lr min(1, (t - 1) / warmup)``: the first update of a warm-up moves nothing. Source: code, agent.py,
     _make_opt; tests/golden/optimizer.npz. Gradients are changed in place. A parameter without a
-    gradient stays as it is. The number t is counted on the device, so that a step can be recorded there
-    (:class:`fast.RecordedStep`).
+    gradient stays as it is. The number t is counted on the device, so that a step can be recorded there.
     """
 
     def __init__(
@@ -94,3 +107,18 @@ class LaProp(Uncompiled, Optimizer):
         torch._foreach_mul_(momenta, beta1)
         torch._foreach_addcdiv_(momenta, gradients, roots, 1 - beta1)
         torch._foreach_sub_(params, torch._foreach_mul(momenta, group["lr"] * warm / weight1))
+
+
+def laprop(agent: Trainable) -> LaProp:
+    """The one optimiser of an agent; actor and critic may have learning rates of their own."""
+    config = agent.config
+    nets = (
+        (agent.world_model, config.learning_rate),
+        (agent.actor, config.actor_learning_rate or config.learning_rate),
+        (agent.critic.head, config.critic_learning_rate or config.learning_rate),
+    )
+    groups = [{"params": list(net.parameters()), "lr": rate} for net, rate in nets]
+    return LaProp(
+        groups, clip=config.gradient_clip, beta1=config.beta1, beta2=config.beta2, eps=config.adam_eps,
+        warmup=config.warmup,
+    )  # fmt: skip

@@ -11,7 +11,8 @@ Run ``python -m dreamer_helpers.symlog`` to see both at work.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ def symexp_bins(n: int = 255, limit: float = 20.0) -> Tensor:
     return torch.cat([half, -half[: n // 2].flip(0)])
 
 
-def _neighbours(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def neighbours(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Indices of the two bins around x, and the weight of the upper one, NaN where x is. All have the shape of x."""
     right = torch.searchsorted(bins, x.contiguous(), right=True)  # how many bins are <= x
     below = (right - 1).clamp(0, len(bins) - 1)
@@ -70,7 +71,7 @@ def two_hot_encoding(x: Tensor, bins: Tensor) -> Tensor:
     x lies in the space of the bins (raw numbers for :func:`symexp_bins`); beyond the outermost bins it is clipped.
     Source: paper, equation 10; tests/golden/twohot.npz.
     """
-    below, above, weight = _neighbours(x, bins)
+    below, above, weight = neighbours(x, bins)
     encoding = torch.zeros(*x.shape, len(bins), dtype=bins.dtype, device=x.device)
     encoding.scatter_add_(-1, below[..., None], (1 - weight)[..., None])
     return encoding.scatter_add_(-1, above[..., None], weight[..., None])
@@ -88,16 +89,22 @@ def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
     return terms[..., half : len(bins) - half].sum(-1) + pairs.sum(-1)
 
 
-def two_hot_loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
+def two_hot_loss(
+    logits: Tensor, target: Tensor, bins: Tensor, encoding: Callable[[Tensor, Tensor], Tensor] = two_hot_encoding
+) -> Tensor:
     """Cross-entropy between logits (..., n) and the two-hot encoding of target (...): shape (...), in nats.
 
-    Equal to ``-(two_hot_encoding(target, bins) * log_softmax(logits)).sum(-1)``, which a test holds it to. Only two
-    entries of the encoding are not 0, so they are gathered and the dense encoding is never made. No gradient
-    reaches the target. Source: tests/golden/twohot.npz.
+    No gradient reaches the target. Source: paper, equation 10; tests/golden/twohot.npz.
     """
-    below, above, weight = _neighbours(target.detach(), bins)
-    picked = torch.log_softmax(logits, -1).gather(-1, torch.stack([below, above], -1))
-    return -torch.lerp(picked[..., 0], picked[..., 1], weight)
+    return -(encoding(target.detach(), bins) * torch.log_softmax(logits, -1)).sum(-1)
+
+
+class TwoHot(NamedTuple):
+    """The functions of this file that a scalar head is made of, so that each can be replaced."""
+
+    bins: Callable[[int], Tensor] = symexp_bins
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor] = two_hot_loss
+    mean: Callable[[Tensor, Tensor], Tensor] = two_hot_mean
 
 
 def visualize_symlog(limit: float = 1000.0) -> Figure:
@@ -123,4 +130,4 @@ def visualize_symlog(limit: float = 1000.0) -> Figure:
 if __name__ == "__main__":
     from dreamer_helpers import demos
 
-    demos.symlog()
+    demos.symlog(symlog, symexp, symexp_bins(), two_hot_encoding, two_hot_mean)

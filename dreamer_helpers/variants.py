@@ -2,8 +2,7 @@
 against.
 
 A variant replaces settings, parts, or both, and is chosen by name in ``config.variants``. The presets ``card`` and
-``v2023`` are made of them. The other modules name none of them; a norm with a shift (``nets.shifts``) is the one thing
-that they look out for.
+``v2023`` are made of them. The other modules name none of them.
 """
 
 from __future__ import annotations
@@ -14,39 +13,34 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from inspect import unwrap
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dreamer_helpers import fast
 from dreamer_helpers.actor_critic import (
     Actor,
     Critic,
     Dream,
     ReturnNormalizer,
-    actor_loss,
     compute_returns,
-    critic_loss,
     dream,
     imagination_losses,
 )  # fmt: skip
 from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import OneHot
 from dreamer_helpers.errors import UserError, did_you_mean
-from dreamer_helpers.nets import ContinueHead, Head, Layer, Linear, Norm, RMSNorm, TwoHotHead, shifts
-from dreamer_helpers.optim import Uncompiled
-from dreamer_helpers.symlog import symexp, symlog
+from dreamer_helpers.nets import ContinueHead, Head, Layer, Linear, Norm, RMSNorm, Shifting, TwoHotHead
+from dreamer_helpers.optim import Trainable, Uncompiled
+from dreamer_helpers.symlog import TwoHot, symexp, symlog
 from dreamer_helpers.world_model import Losses, State, WorldModel
-
-if TYPE_CHECKING:
-    from dreamer_helpers.train import DreamerV3
 
 # ----------------------------------------------------------------------------------------------------- nets
 
 
-class LayerNorm(nn.Module):
+class LayerNorm(Shifting, nn.Module):
     """Subtract the mean, divide by the deviation, scale and shift, over the last axis; inside, in float32.
 
     Source: code of 2023; tests/golden/layernorm.npz.
@@ -59,18 +53,7 @@ class LayerNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(_norm_input(x), x.shape[-1:], self.scale, self.shift, self.eps).to(x.dtype)
-
-    def silu(self, x: Tensor) -> Tensor:
-        """SiLU of the normalised x. Where images are learned from, (N, H, W, C), the same in less memory."""
-        if torch.is_grad_enabled() and x.dim() == 4:
-            return fast.LayerNormSiLU.apply(_norm_input(x), self.scale, self.shift, self.eps).to(x.dtype)
-        return F.silu(self(x), inplace=not torch.is_grad_enabled())
-
-
-def _norm_input(x: Tensor) -> Tensor:
-    """x in a precision that torch's layer norm takes beside float32 weights: any on a CPU, elsewhere float32."""
-    return x if x.device.type == "cpu" else x.float()
+        return F.layer_norm(x.float(), x.shape[-1:], self.scale, self.shift, self.eps).to(x.dtype)
 
 
 class DenseGRU(nn.Module):
@@ -83,25 +66,21 @@ class DenseGRU(nn.Module):
         super().__init__()
         self.inputs = Layer(stoch + action, units, norm)
         self.norm = norm(3 * deter)
-        self.gates = Linear(deter + units, 3 * deter, bias=not shifts(self.norm))
+        self.gates = Linear(deter + units, 3 * deter, bias=not isinstance(self.norm, Shifting))
 
     def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
         """One step: h (B, D), z flat (B, S C) and a (B, A) -> the next h (B, D)."""
-        return self.advance(deter, stoch, self.embed_action(action), None)
-
-    def embed_action(self, action: Tensor) -> Tensor:
-        """Actions (..., A) clipped to [-1, 1]."""
-        return action / action.detach().abs().clamp(min=1.0)
-
-    def weights(self) -> None:
-        """Nothing to prepare."""
-
-    def advance(self, deter: Tensor, stoch: Tensor, action: Tensor, weights: None) -> Tensor:
-        """One step from prepared actions."""
+        action = action / action.detach().abs().clamp(min=1.0)  # clips to [-1, 1]
         x = self.inputs(torch.cat([stoch, action], -1))
-        reset, candidate, update = self.norm(self.gates(torch.cat([deter, x], -1))).chunk(3, -1)
-        candidate = 2.0 * torch.sigmoid(2.0 * torch.sigmoid(reset) * candidate) - 1.0  # tanh, faster on a CPU
-        return torch.lerp(deter, candidate.float(), torch.sigmoid(update - 1).float())
+        reset, candidate, update = self.norm(self.gates(torch.cat([deter, x], -1))).float().chunk(3, -1)
+        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
+        update = torch.sigmoid(update - 1.0)  # at first, rather remember
+        return update * candidate + (1.0 - update) * deter
+
+    @torch.no_grad()
+    def scale_gates(self, factor: float) -> None:
+        """As in ``BlockGRU``."""
+        self.gates.weight.mul_(factor)
 
 
 class SymlogTwoHotHead(TwoHotHead):
@@ -111,8 +90,11 @@ class SymlogTwoHotHead(TwoHotHead):
     tests/golden/twohot_v1.npz.
     """
 
-    def __init__(self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, bins: int = 255, scale: float = 0.0):
-        super().__init__(inputs, units, layers, norm, bins, scale)
+    def __init__(
+        self, inputs: int, units: int, layers: int, norm: Norm = RMSNorm, bins: int = 255, scale: float = 0.0,
+        two_hot: TwoHot = TwoHot(),  # noqa: B008  a tuple: nothing can be changed in it
+    ):  # fmt: skip
+        super().__init__(inputs, units, layers, norm, bins, scale, two_hot)
         self.bins.copy_(symlog(self.bins))  # evenly spaced; through symexp, so that the middle is exactly 0
 
     @torch.no_grad()
@@ -181,19 +163,22 @@ class TanhNormal:
     """A normal squashed by tanh: actions lie inside (-1, 1), and the density pays for the squashing.
 
     ``log pi(a) = log N(u) - sum log(1 - tanh(u)²)`` with ``a = tanh(u)``; the last term is computed as
-    ``2 (log 2 - u - softplus(-2u))``, which does not round to 0. There is no closed form of the entropy, so it is
-    estimated by one sample. Bounds of the deviation as in ``BoundedNormal``.
+    ``2 (log 2 - u - softplus(-2u))``, which does not round to 0. The entropy has no closed form: what the squashing
+    takes from that of the normal is an integral over u, computed by Gauss and Hermite's rule at ``NODES`` places.
+    Bounds of the deviation as in ``BoundedNormal``.
     """
 
     LIMIT = 1 - 1e-6  # a float32 sample rounds to 1 far out; its inverse must stay finite
+    NODES = 16
 
     def __init__(self, outputs: Tensor, min_std: float = 0.1, max_std: float = 1.0):
         self.center, std = outputs.float().chunk(2, -1)
         self.std = (max_std - min_std) * torch.sigmoid(std + 2.0) + min_std
 
-    def sample(self) -> Tensor:
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """A sampled action (..., A) in (-1, 1), reparametrised."""
-        return torch.tanh(self._raw()).clamp(-self.LIMIT, self.LIMIT)
+        noise = torch.randn(self.center.shape, generator=generator, device=self.center.device)
+        return torch.tanh(self.center + self.std * noise).clamp(-self.LIMIT, self.LIMIT)
 
     def mode(self) -> Tensor:
         """tanh of the centre, (..., A)."""
@@ -201,18 +186,22 @@ class TanhNormal:
 
     def log_prob(self, action: Tensor) -> Tensor:
         """Exact log-density of actions (..., A) inside (-1, 1): (...)."""
-        return self._log_prob(torch.atanh(action.clamp(-self.LIMIT, self.LIMIT)))
+        u = torch.atanh(action.clamp(-self.LIMIT, self.LIMIT))
+        normal = -0.5 * ((u - self.center) / self.std).square() - torch.log(self.std) - 0.5 * math.log(2 * math.pi)
+        return (normal - _log_slope_of_tanh(u)).sum(-1)
 
     def entropy(self) -> Tensor:
-        """One-sample estimate of the entropy, (...)."""
-        return -self._log_prob(self._raw())
+        """Entropy, (...)."""
+        squashed = torch.zeros_like(self.center)
+        for place, weight in zip(*np.polynomial.hermite_e.hermegauss(self.NODES), strict=True):
+            share = float(weight) / math.sqrt(2 * math.pi)
+            squashed = squashed + share * _log_slope_of_tanh(self.center + self.std * float(place))
+        normal = torch.log(self.std) + 0.5 * math.log(2 * math.pi * math.e)
+        return (normal + squashed).sum(-1)
 
-    def _raw(self) -> Tensor:
-        return self.center + self.std * torch.randn_like(self.center)
 
-    def _log_prob(self, u: Tensor) -> Tensor:
-        normal = -0.5 * ((u - self.center) / self.std).square() - torch.log(self.std) - 0.5 * math.log(2 * math.pi)
-        return (normal - 2.0 * (math.log(2.0) - u - F.softplus(-2.0 * u))).sum(-1)
+def _log_slope_of_tanh(u: Tensor) -> Tensor:
+    return 2.0 * (math.log(2.0) - u - F.softplus(-2.0 * u))
 
 
 # --------------------------------------------------------------------------------------------- world model
@@ -298,46 +287,48 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 
 def differentiable_dream(
-    world_model: WorldModel, actor: Actor, starts: State, is_terminal: Tensor, horizon: int
-) -> Dream:
+    world_model: WorldModel, actor: Actor, starts: State, is_terminal: Tensor, horizon: int,
+    generator: torch.Generator | None = None,
+) -> Dream:  # fmt: skip
     """As ``actor_critic.dream``, but for continuous actions the gradient of the actions is kept through the dynamics.
 
     The policy reads states without gradient, as in the code of 2023.
     """
     if actor.discrete:
-        return dream(world_model, actor, starts, is_terminal, horizon)
+        return dream(world_model, actor, starts, is_terminal, horizon, generator)
+
+    def policy(state: State) -> Tensor:
+        return actor(state.detach().features).sample(generator)
+
     with frozen(world_model):
-        states, actions = world_model.imagine(starts, lambda s: actor(s.detach().features).sample(), horizon)
+        states, actions = world_model.imagine(starts, policy, horizon, generator)
         features = states.features
         rewards = world_model.reward.mean(world_model.reward(features))
         continues = world_model.cont.mean(world_model.cont(features))
     continues = torch.cat([1.0 - is_terminal.float()[:, None], continues[:, 1:]], 1)
-    return Dream(features[:, :-1], features[:, -1], actions[:, :-1], rewards, continues)
+    return Dream(features, actions, rewards, continues)
 
 
 def backprop_losses(
-    imagined: Dream, actor: Actor, critic: Critic, normalizer: nn.Module, config: Config,
-    actor_loss: Callable[..., Tensor] = actor_loss, critic_loss: Callable[..., Tensor] = critic_loss,
-    compute_returns: Callable[..., Tensor] = compute_returns,
+    imagined: Dream, actor: Actor, critic: Critic, normalizer: nn.Module, config: Config, *,
+    compute_returns: Callable[..., Tensor] = compute_returns, **parts: Callable[..., Tensor],
 ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:  # fmt: skip
     """As ``actor_critic.imagination_losses``, but continuous actions climb the return through the learned dynamics.
 
     Discrete actions use REINFORCE, as everywhere.
     """
-    if actor.discrete:
-        return imagination_losses(
-            imagined, actor, critic, normalizer, config, actor_loss, critic_loss, compute_returns
-        )  # fmt: skip
-    detached = Dream(*(part.detach().contiguous() for part in imagined[:5]))  # slices would be copied at each product
+    still = Dream(*(part.detach() for part in imagined))
     result, returns, metrics = imagination_losses(
-        detached, actor, critic, normalizer, config, actor_loss, critic_loss, compute_returns
-    )  # fmt: skip
+        still, actor, critic, normalizer, config, compute_returns=compute_returns, **parts
+    )
+    if actor.discrete:
+        return result, returns, metrics
     with frozen(critic):
-        values = critic.mean(critic(torch.cat([imagined.features, imagined.final[:, None]], 1)))
+        values = critic.mean(critic(imagined.features))
     climbed = compute_returns(imagined.rewards, values, imagined.continues, config.lambda_)
-    weights = detached.continues[:, :-1].cumprod(1)
+    weights = still.continues[:, :-1].cumprod(1)
     advantage = (climbed - values[:, :-1]) / metrics["return_scale"]
-    entropy = actor(detached.features).entropy()
+    entropy = actor(still.features[:, :-1]).entropy()
     result["actor"] = -weights * (advantage + config.entropy_coef * entropy)
     return result, returns, metrics
 
@@ -359,7 +350,7 @@ class ClippedAdam(Uncompiled, torch.optim.Adam):
         unwrap(torch.optim.Adam.step)(self)
 
 
-def one_adam(agent: DreamerV3) -> ClippedAdam:
+def one_adam(agent: Trainable) -> ClippedAdam:
     """One Adam for everything, one global norm."""
     config = agent.config
     params = [p for p in agent.parameters() if p.requires_grad]
@@ -367,7 +358,7 @@ def one_adam(agent: DreamerV3) -> ClippedAdam:
     return ClippedAdam([group], betas=(config.beta1, config.beta2))
 
 
-def three_adams(agent: DreamerV3) -> ClippedAdam:
+def three_adams(agent: Trainable) -> ClippedAdam:
     """The optimisers of 2023 as three groups, each clipped by itself: world model, actor, critic.
 
     Actor and critic: eps 1e-5, clipped at 100. Source: code of 2023, configs.yaml.

@@ -14,7 +14,9 @@ import torch
 from dreamer_helpers import device as hardware
 from dreamer_helpers import dreams, plots
 from dreamer_helpers.config import Config
-from dreamer_helpers.train import Parts, Progress, train
+from dreamer_helpers.parts import Parts
+from dreamer_helpers.train import train
+from dreamer_helpers.trainer import Progress
 from dreamer_helpers.widgets.base import Described
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from dreamer_helpers.envs import VectorEnv
-from dreamer_helpers.train import AgentState, DreamerV3
+from dreamer_helpers.agent import AgentState, DreamerV3
 from dreamer_helpers.video import GAP, png, side_by_side, to_uint8
 from dreamer_helpers.widgets.base import Described
 from dreamer_helpers.widgets.player import CRISP

@@ -1,0 +1,249 @@
+"""The agent: a world model, an actor and a critic that learn in its dreams, one optimiser, one gradient step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from dreamer_helpers import checkpoint, envs, variants
+from dreamer_helpers import device as hardware
+from dreamer_helpers.config import Config
+from dreamer_helpers.distributions import OneHot
+from dreamer_helpers.errors import UserError
+from dreamer_helpers.parts import Parts
+from dreamer_helpers.world_model import Losses, State
+
+Batch = dict[str, Tensor]
+
+
+class AgentState(NamedTuple):
+    """What an agent carries from step to step: its latent state and its last action (N, A)."""
+
+    latent: State
+    action: Tensor
+
+
+class DreamerV3(nn.Module):
+    """The agent.
+
+    ``observation_space`` and ``action_space`` are Gymnasium spaces of one environment. ``config.variants`` are
+    applied on top of ``parts``. Everything is made on ``device``; ``precision`` is float32 or bfloat16 (default: by
+    device). All its random numbers, from the first weights on, come from a generator of its own, begun with ``seed``.
+    Raises UserError for spaces it cannot handle.
+    """
+
+    def __init__(
+        self, config: Config, observation_space: spaces.Space, action_space: spaces.Space,
+        parts: Parts | None = None, *, device: torch.device | str = "cpu", precision: str | None = None, seed: int = 0,
+    ):  # fmt: skip
+        super().__init__()
+        given = parts or Parts()
+        self.foreign = given.foreign()  # what a file of this agent says was not the package's
+        self.config, self.parts = config, parts = variants.apply(config, given)
+        self.spaces, self.precision = (observation_space, action_space), precision
+        self.observation_space = envs.canonical_space(observation_space)
+        self.actions = envs.ActionSpec.of(action_space)
+        device = torch.device(device)
+        hardware.precision(device, precision)  # a wrong name is told now, not at the first step
+        self.generator = hardware.new_generator(device, seed)
+        with device, hardware.DrawingFrom(self.generator):
+            self.world_model = parts.make_world_model(config, self.observation_space, self.actions.dim)
+            features = self.world_model.feature_dim
+            self.actor = parts.make_actor(config, features, self.actions.discrete, self.actions.sizes)
+            self.critic = parts.make_critic(config, features)
+            self.normalizer = parts.make_normalizer(config)
+            if config.return_floor_relative:
+                self.register_buffer("largest_reward", torch.zeros(()))
+        self.optimizer = parts.optimizer(self)
+        self.scales = {"dyn": config.kl_coef, "rep": config.rep_coef, "replay_critic": config.replay_critic_coef}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    # ------------------------------------------------------------------------------------------------ acting
+
+    @torch.no_grad()
+    def act(
+        self, obs: dict[str, np.ndarray], state: AgentState | None, *, greedy: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> tuple[np.ndarray, AgentState]:  # fmt: skip
+        """Choose actions for N environments: float32 (N, A) in model form, and the state for the next call.
+
+        ``obs`` holds the canonical observation and ``is_first`` (N,), as ``envs.VectorEnv`` gives them; state is None
+        at the very first step. ``greedy`` takes the likeliest latents and action in place of samples, which are
+        drawn from ``generator``, by default the agent's own. ``actions.decode`` turns the result into what
+        ``env.step`` takes.
+        """
+        inputs = self.to_device({key: obs[key] for key in (*self.observation_space, "is_first")})
+        generator = generator or self.generator
+        if state is None:
+            count = len(inputs["is_first"])
+            no_action = torch.zeros(count, self.actions.dim, device=self.device)
+            state = AgentState(self.world_model.initial(count), no_action)
+        with hardware.precision(self.device, self.precision):
+            embed = self.world_model.encoder(inputs)
+            deter = self.world_model.dynamics_step(state.latent, state.action, inputs["is_first"])
+            posterior = self.world_model.posterior(deter, embed)
+            latent = State(deter.float(), posterior.mode() if greedy else posterior.sample(generator))
+            policy = self.actor(latent.features)
+        action = policy.mode() if greedy else policy.sample(generator)
+        return action.cpu().numpy().copy(), AgentState(latent, action)  # on a CPU both would share their memory
+
+    def to_device(self, arrays: dict[str, np.ndarray]) -> Batch:
+        """Arrays as tensors on the agent's device, frames still uint8. To a GPU they travel asynchronously."""
+        tensors = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.items()}
+        if self.device.type == "cuda":
+            return {k: t.pin_memory().to(self.device, non_blocking=True) for k, t in tensors.items()}
+        return {key: tensor.to(self.device) for key, tensor in tensors.items()}
+
+    # -------------------------------------------------------------------------------------------- learning
+
+    def train_step(self, batch: Batch) -> tuple[State, dict[str, Tensor]]:
+        """One gradient step on a batch of replay, on the agent's device: ``to_device(replay.sample(B))``.
+
+        Returns the fresh latent states (B, T, ...) for the replay and scalar metrics, still on the device: reading
+        one makes a GPU wait, so read seldom. Raises UserError for a batch that is not as the agent was made for.
+        """
+        self._check(batch)
+        return self.update(batch)
+
+    def update(self, batch: Batch) -> tuple[State, dict[str, Tensor]]:
+        """:meth:`train_step` without a look at the batch."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with hardware.precision(self.device, self.precision):
+            states, metrics = self.gradients(batch)
+        self.optimizer.step()
+        self.critic.update_slow()
+        return states.detach(), {key: value.detach() for key, value in metrics.items()}
+
+    def gradients(self, batch: Batch) -> tuple[State, dict[str, Tensor]]:
+        """Leave in every parameter the gradient of :meth:`loss`; states and metrics as there."""
+        total, states, metrics = self.loss(batch)
+        with hardware.full_precision(self.device):
+            total.backward()
+        return states, metrics
+
+    def loss(self, batch: Batch) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """The one number that is minimised: world model, dream, and critic on replay.
+
+        The batch has L = T + 1 steps; the first gives the context, see :func:`split_context`. Also returns the
+        states (B, T, ...) and the metrics, among them the mean of every loss.
+        """
+        carry, batch = split_context(batch, self.config.num_categories)
+        states, posterior = self.follow(batch, carry)
+        modelled = self.world_model.losses(batch, states, posterior)
+        dreamed, returns, metrics = self.dream_losses(batch, states)
+        losses = {**modelled, **dreamed, **self.replay_losses(batch, states, returns)}
+        means = {f"loss/{name}": loss.mean() for name, loss in losses.items()}
+        return self.parts.total_loss(losses, self.scales), states, {**means, **metrics}
+
+    def follow(self, batch: Batch, carry: State) -> tuple[State, OneHot]:
+        """What the agent believes at each step of T: states and posterior, (B, T, ...)."""
+        model = self.world_model
+        return model.observe(carry, model.encode(batch), batch["prev_action"], batch["is_first"], self.generator)
+
+    def dream_losses(self, batch: Batch, states: State) -> tuple[Losses, Tensor, dict[str, Tensor]]:
+        """Dream from the last states of each sequence, K of them: losses (B K, H), returns (B K, H), metrics."""
+        config, parts = self.config, self.parts
+        if config.return_floor_relative:
+            self._follow_rewards(batch["reward"])
+        starts = State(*(part.flatten(0, 1) for part in self._last(states))).detach()
+        dream = parts.dream(
+            self.world_model, self.actor, starts, batch["is_terminal"][:, -self._starts :].flatten(),
+            config.imagination_horizon, self.generator,
+        )  # fmt: skip
+        return parts.imagination_losses(
+            dream, self.actor, self.critic, self.normalizer, config, actor_loss=parts.actor_loss,
+            critic_loss=parts.critic_loss, compute_returns=parts.compute_returns,
+        )  # fmt: skip
+
+    def replay_losses(self, batch: Batch, states: State, returns: Tensor) -> Losses:
+        """The critic's loss on those same states, each with the return of the dream that began there: (B, K - 1)."""
+        config, last = self.config, self._starts
+        if not config.replay_critic_coef:
+            return {}
+        features = self._last(states).features
+        loss = self.parts.make_replay_critic_loss()(
+            self.critic, self.critic(features), self.critic.slow_value(features), batch["reward"][:, -last:],
+            batch["is_terminal"][:, -last:], batch["is_last"][:, -last:], returns[:, 0].unflatten(0, (-1, last)),
+            config.gamma, config.lambda_, config.slow_critic_coef,
+        )  # fmt: skip
+        return {"replay_critic": loss}
+
+    @property
+    def _starts(self) -> int:
+        return self.config.imagination_last or self.config.seq_len
+
+    def _last(self, states: State) -> State:
+        return State(states.deter[:, -self._starts :], states.stoch[:, -self._starts :])
+
+    def _follow_rewards(self, rewards: Tensor) -> None:
+        """Count the floor of the return range in units of the largest reward so far; before there is any, in ones.
+
+        Returns are scaled up at most as far as if that reward were 1, so that the unit of rewards does not matter.
+        """
+        torch.maximum(self.largest_reward, rewards.abs().amax(), out=self.largest_reward)
+        unit = torch.where(self.largest_reward > 0, self.largest_reward, 1.0)
+        self.normalizer.floor = self.config.return_floor * unit
+
+    def _check(self, batch: Batch) -> None:
+        """Raise UserError unless the batch has the entries and the shapes that the agent was made for."""
+        length = (self.config.batch_size, self.config.seq_len + 1)
+        wanted = {key: (*length, *space.shape) for key, space in self.observation_space.items()}
+        wanted |= dict.fromkeys(("reward", "is_first", "is_last", "is_terminal"), length)
+        wanted["action"] = (*length, self.actions.dim)
+        wanted["deter"] = (*length, self.config.rnn_hidden_dim)
+        wanted["stoch"] = (*length, self.config.num_categoricals)
+        for key, shape in wanted.items():
+            if key not in batch:
+                raise UserError(f"train_step: the batch lacks {key!r}; it has {', '.join(batch)}")
+            if tuple(batch[key].shape) != shape:
+                raise UserError(f"train_step: batch[{key!r}] has shape {tuple(batch[key].shape)}, not {shape}")
+
+    # --------------------------------------------------------------------------------------------- keeping
+
+    def save(self, path: str | Path) -> None:
+        """Write parameters, optimiser, normaliser and random numbers to a file.
+
+        It holds no code, loads on any device, and says which parts were not the package's own.
+        """
+        checkpoint.save(path, self)
+
+    def load(self, path: str | Path) -> DreamerV3:
+        """Take over what a file written by :meth:`save` holds; returns the agent.
+
+        Raises UserError, and leaves the agent as it was, if the file is absent, damaged, of another version, or of
+        an agent with another task, configuration, optimiser or other parts.
+        """
+        checkpoint.load_into(path, self)
+        return self
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | Path, parts: Parts | None = None, *, device: torch.device | str = "cpu"
+    ) -> DreamerV3:
+        """The agent that a file holds, made anew with the configuration and the spaces stored there.
+
+        An agent that had other parts than the package's needs them again: ``parts``.
+        """
+        config, observation_space, action_space = checkpoint.describe(path)
+        return cls(config, observation_space, action_space, parts, device=device).load(path)
+
+
+def split_context(batch: Batch, classes: int) -> tuple[State, Batch]:
+    """Split L = T + 1 replayed steps into the state before the first and T steps to learn from.
+
+    The stored latents of step 0 are the carry, and each step gets the action before it as ``prev_action``. Source:
+    code, agent.py, _apply_replay_context; tests/golden/replay_semantics.npz.
+    """
+    stoch = batch["stoch"][:, 0].long()[..., None] == torch.arange(classes, device=batch["stoch"].device)
+    carry = State(batch["deter"][:, 0], stoch.float())
+    steps = {key: value[:, 1:] for key, value in batch.items() if key not in ("deter", "stoch")}
+    return carry, {**steps, "prev_action": batch["action"][:, :-1]}

@@ -1,0 +1,231 @@
+"""The pieces of the algorithm that a learner builds or a variant replaces: one slot for each.
+
+Every slot holds the package's own piece unless another is put there:
+
+    Parts()                                        the algorithm as it is
+    dataclasses.replace(Parts(), kl_loss=mine)     one piece replaced, as variants do it
+    Parts.from_passport("passport.json")           every piece that a learner has written
+
+A piece is called as the package's own is. Three may do more, if they know how: a cell with ``scale_gates(factor)``, a
+scalar head with ``lower_far_bins(slope)``, and a norm that is :class:`nets.Shifting`. A piece that draws random numbers
+takes a ``generator``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from dreamer_helpers import actor_critic, distributions, nets, optim, world_model
+from dreamer_helpers import symlog as squash
+from dreamer_helpers.actor_critic import Actor, Critic, FollowedScale, ReturnNormalizer
+from dreamer_helpers.config import Config
+from dreamer_helpers.distributions import OneHot
+from dreamer_helpers.nets import TwoHotHead
+from dreamer_helpers.symlog import TwoHot
+from dreamer_helpers.world_model import RSSM, BlockGRU, WorldModel
+
+logger = logging.getLogger("dreamer_helpers")
+
+
+@runtime_checkable
+class ScalesGates(Protocol):
+    """A cell that can spread its gates at the start."""
+
+    def scale_gates(self, factor: float) -> None:
+        """Multiply the initial weights of the gates by a factor."""
+
+
+@runtime_checkable
+class LowersFarBins(Protocol):
+    """A head that can begin with lower logits for farther bins."""
+
+    def lower_far_bins(self, slope: float) -> None:
+        """Lower the initial logits by so much for each unit of symlog from 0."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A slot for each piece; the names are those of the package's own."""
+
+    # symlog.py
+    symlog: Callable[[Tensor], Tensor] = squash.symlog
+    symexp: Callable[[Tensor], Tensor] = squash.symexp
+    symexp_bins: Callable[[int], Tensor] = squash.symexp_bins
+    two_hot_encoding: Callable[[Tensor, Tensor], Tensor] = squash.two_hot_encoding
+    two_hot_loss: Callable[[Tensor, Tensor, Tensor], Tensor] = squash.two_hot_loss
+    two_hot_mean: Callable[[Tensor, Tensor], Tensor] = squash.two_hot_mean
+    # distributions.py
+    mix_uniform: Callable[[Tensor, float], Tensor] = distributions.mix_uniform
+    sample_one_hot: Callable[..., Tensor] = distributions.sample_one_hot
+    continuous_policy: Callable[..., Any] = distributions.BoundedNormal
+    # nets.py
+    norm: Callable[..., nn.Module] = nets.RMSNorm
+    scalar_head: Callable[..., nn.Module] = nets.TwoHotHead
+    continue_head: Callable[..., nn.Module] = nets.ContinueHead
+    continue_loss: Callable[[Tensor, Tensor, float], Tensor] = nets.continue_loss
+    # world_model.py; those of the first line are methods, written as functions of the model
+    gru_step: Callable[..., Tensor] = BlockGRU.forward
+    dynamics_step: Callable[..., Tensor] = RSSM.dynamics_step
+    observe: Callable[..., Any] = RSSM.observe
+    imagine: Callable[..., Any] = RSSM.imagine
+    cell: Callable[..., nn.Module] = world_model.BlockGRU
+    encoder: Callable[..., nn.Module] = world_model.Encoder
+    decoder: Callable[..., nn.Module] = world_model.Decoder
+    image_output: Callable[[Tensor], Tensor] = torch.sigmoid
+    kl_loss: Callable[..., Any] = world_model.kl_loss
+    reward_loss: Callable[..., Tensor] = world_model.reward_loss
+    total_loss: Callable[..., Tensor] = world_model.total_loss
+    # actor_critic.py
+    dream: Callable[..., Any] = actor_critic.dream
+    compute_returns: Callable[..., Tensor] = actor_critic.compute_returns
+    return_scale: Callable[..., Tensor] = actor_critic.return_scale
+    return_normalizer: Callable[..., nn.Module] = actor_critic.ReturnNormalizer
+    actor_loss: Callable[..., Tensor] = actor_critic.actor_loss
+    critic_loss: Callable[..., Tensor] = actor_critic.critic_loss
+    replay_critic_loss: Callable[..., Tensor] = actor_critic.replay_critic_loss
+    imagination_losses: Callable[..., Any] = actor_critic.imagination_losses
+    # optim.py
+    optimizer: Callable[..., Any] = optim.laprop
+
+    def foreign(self) -> dict[str, str]:
+        """The slots that hold another piece than the package's own, and the names of these."""
+        found = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.default is not getattr(self, f.name)
+        }
+        return {name: getattr(piece, "__qualname__", repr(piece)) for name, piece in found.items()}
+
+    # ----------------------------------------------------------------------------- what the agent is made of
+
+    def make_world_model(self, config: Config, space: spaces.Dict, action_dim: int) -> WorldModel:
+        """A world model of these parts, tuned as the configuration says."""
+        kind = filled(WorldModel, dynamics_step=self.dynamics_step, observe=self.observe, imagine=self.imagine)
+        cell = filled(BlockGRU, forward=self.gru_step) if self.cell is BlockGRU else self.cell
+        model = kind(
+            config, space, action_dim, norm=self.norm, cell=cell, latent=self._latent(), encoder=self.encoder,
+            decoder=self.decoder, scalar_head=self._scalar_head(), continue_head=self._continue_head(),
+            kl_loss=self.kl_loss, reward_loss=self.reward_loss, symlog=self.symlog, symexp=self.symexp,
+            image_output=self.image_output,
+        )  # fmt: skip
+        if config.gate_init_scale != 1.0:
+            tune(model.cell, ScalesGates, "scale_gates", config.gate_init_scale)
+        lower_far_bins(config.bin_slope, model.reward)
+        return model
+
+    def make_actor(self, config: Config, features: int, discrete: bool, sizes: tuple[int, ...]) -> Actor:
+        """An actor of these parts."""
+        return Actor(
+            config, features, discrete, sizes, norm=self.norm, continuous_policy=self.continuous_policy,
+            categorical=self._latent(),
+        )  # fmt: skip
+
+    def make_critic(self, config: Config, features: int) -> Critic:
+        """A critic of these parts, tuned as the configuration says."""
+        critic = Critic(config, features, norm=self.norm, scalar_head=self._scalar_head())
+        lower_far_bins(config.bin_slope, critic.head, critic.slow)
+        return critic
+
+    def make_normalizer(self, config: Config) -> nn.Module:
+        """What follows the range of returns: a learner's scale is followed as the package's own is."""
+        kind = self.return_normalizer
+        if kind is ReturnNormalizer and self.return_scale is not actor_critic.return_scale:
+            kind = partial(FollowedScale, return_scale=self.return_scale)
+        return kind(config.return_low, config.return_high, config.return_rate, config.return_floor)
+
+    def make_replay_critic_loss(self) -> Callable[..., Tensor]:
+        """The replay critic loss; the package's own uses the returns and the critic loss of these parts."""
+        if self.replay_critic_loss is not actor_critic.replay_critic_loss:
+            return self.replay_critic_loss
+        return partial(
+            self.replay_critic_loss, compute_returns=self.compute_returns, critic_loss=self.critic_loss
+        )  # fmt: skip
+
+    def _latent(self) -> type[OneHot]:
+        return filled(OneHot, mix=staticmethod(self.mix_uniform), draw=staticmethod(self.sample_one_hot))
+
+    def _scalar_head(self) -> Callable[..., nn.Module]:
+        loss = self.two_hot_loss
+        if loss is squash.two_hot_loss and self.two_hot_encoding is not squash.two_hot_encoding:
+            loss = partial(squash.two_hot_loss, encoding=self.two_hot_encoding)
+        functions = TwoHot(self.symexp_bins, loss, self.two_hot_mean)
+        known = isinstance(self.scalar_head, type) and issubclass(self.scalar_head, TwoHotHead)
+        return partial(self.scalar_head, two_hot=functions) if known and functions != TwoHot() else self.scalar_head
+
+    def _continue_head(self) -> Callable[..., nn.Module]:
+        if self.continue_loss is nets.continue_loss:
+            return self.continue_head
+        return partial(self.continue_head, continue_loss=self.continue_loss)
+
+    # ------------------------------------------------------------------------------- a learner's own parts
+
+    @classmethod
+    def from_passport(cls, path: str | Path | None = None) -> OwnParts:
+        """The parts that a learner has written: each source in the passport is made anew and checked once more.
+
+        What does not pass is left out, and the course's own stands in. The result says which is which:
+        ``print(parts.report())``. It runs the code that is in the file, so give it your own. Raises UserError if the
+        file is no passport.
+        """
+        from dreamer_helpers.course import exercises
+
+        pieces, notes = {}, {}
+        for name, (slot, piece, note) in exercises.own_pieces(path).items():
+            if piece is None:
+                notes[name] = note
+            else:
+                pieces[slot], notes[slot] = piece, note
+        return OwnParts(**pieces, notes=notes)
+
+
+@dataclass(frozen=True)
+class OwnParts(Parts):
+    """:class:`Parts` from a passport, which say whose each is."""
+
+    notes: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
+
+    def foreign(self) -> dict[str, str]:
+        """See :meth:`Parts.foreign`."""
+        return {name: piece for name, piece in super().foreign().items() if name != "notes"}
+
+    def report(self) -> str:
+        """A line for each slot: *yours* or *the course's*, and what was left out and why."""
+        slots = [f.name for f in dataclasses.fields(Parts)]
+        lines = [f"{slot:<22}{self.notes.get(slot, OURS)}" for slot in slots]
+        return "\n".join([*lines, *(f"{name:<22}{why}" for name, why in self.notes.items() if name not in slots)])
+
+
+OURS = "the course's"
+
+
+def filled(base: type, **methods: Any) -> Any:
+    """``base``, or a subclass of it with those of the methods that are not its own already."""
+    other = {
+        name: method
+        for name, method in methods.items()
+        if getattr(method, "__func__", method) is not getattr(base, name)
+    }
+    return type(base.__name__, (base,), {**other, "__module__": base.__module__}) if other else base
+
+
+def tune(part: nn.Module, protocol: type, method: str, value: float) -> None:
+    """Ask a part to tune itself; one that does not know how stays as it is, and a line says so."""
+    if isinstance(part, protocol):
+        getattr(part, method)(value)
+    else:
+        logger.warning("%s has no %s and begins as it is, without %s(%g)", type(part).__name__, method, method, value)
+
+
+def lower_far_bins(slope: float, *heads: nn.Module) -> None:
+    """Let heads begin with logits that fall by ``slope`` for each unit of symlog from 0."""
+    for head in heads:
+        if slope:
+            tune(head, LowersFarBins, "lower_far_bins", slope)
