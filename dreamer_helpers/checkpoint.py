@@ -57,7 +57,8 @@ def save(path: str | Path, agent: Agent, training: dict[str, Any] | None = None,
     if optimizer:
         content["optimizer"] = agent.optimizer.state_dict()
     header = {
-        "format": AGENT if training is None else TRAINING, "version": VERSION, "config": agent.config.to_dict(), "parts": agent.foreign,
+        "format": AGENT if training is None else TRAINING, "version": VERSION, "config": agent.config.to_dict(),
+        "parts": agent.foreign,
         "spaces": [space_to_json(space) for space in agent.spaces], "content": _pack(content, tensors),
     }  # fmt: skip
     path = Path(path)

@@ -1,6 +1,7 @@
 """The distributions of the agent: one-hot categoricals for latents and discrete actions, a normal for continuous ones.
 
-Each has ``sample(generator)``, ``mode()``, ``log_prob(x)`` and ``entropy()``. Log-probabilities and entropies come in nats.
+Each has ``sample(generator)``, ``mode()``, ``log_prob(x)`` and ``entropy()``. Log-probabilities and entropies come in
+nats.
 """
 
 from __future__ import annotations

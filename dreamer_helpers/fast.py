@@ -6,8 +6,8 @@ swaps the twins in for exactly the package's own classes and functions, with the
 identity and gets a subclass that computes the same otherwise. A learner's or a variant's part has no twin and runs as
 it is. ``tests/test_twins.py`` is the guard. Nothing here needs to be read to understand DreamerV3.
 
-What was measured stands beside each twin: the share of a whole gradient step that it saves, by turns with and without it
-(``tests/benchmarks/twins.py``). S1 and S2 are the steps of ``tests/benchmarks/step.py``.
+What was measured stands beside each twin: the share of a whole gradient step that it saves, in turns with and without
+it (``tests/benchmarks/twins.py``). S1 and S2 are the steps of ``tests/benchmarks/step.py``.
 """
 
 from __future__ import annotations
@@ -394,7 +394,7 @@ class Lookup(torch.autograd.Function):
 
 
 def read(head: nn.Module, features: Tensor, ones: Ones | None) -> Tensor:
-    """What a head makes of features (..., F). ``ones`` says which of the last of them are 1, the others of these are 0."""
+    """What a head makes of features (..., F); ``ones`` says which of the last of them are 1, while the rest are 0."""
     if ones is None or type(head).forward is not nets.Head.forward:
         return head(features)
     first, *rest = (*head[0], head[1])

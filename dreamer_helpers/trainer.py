@@ -50,9 +50,10 @@ class Progress:
 class Trainer:
     """Acts, remembers and learns in turn. ``train.train`` is the short way to use it.
 
-    ``speed`` says how gradient steps are computed (``fast.accelerate``). All random numbers come from the agent's
-    generator, the replay's and the environments', each begun with ``seed``. With a ``folder``, the log goes to ``log.jsonl`` there and the training to ``training.safetensors``, at the
-    beginning, every ``save_every`` seconds and at the end.
+    ``speed`` says how gradient steps are computed (``fast.accelerate``). All random numbers come from the generators of
+    the agent, the replay and the environments, each begun with ``seed``. With a ``folder``, the log goes to
+    ``log.jsonl`` there and the training to ``training.safetensors``, at the beginning, every ``save_every`` seconds
+    and at the end.
     """
 
     def __init__(

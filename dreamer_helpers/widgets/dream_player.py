@@ -9,8 +9,8 @@ import ipywidgets as widgets
 import numpy as np
 import torch
 
-from dreamer_helpers.envs import VectorEnv
 from dreamer_helpers.agent import AgentState, DreamerV3
+from dreamer_helpers.envs import VectorEnv
 from dreamer_helpers.video import GAP, png, side_by_side, to_uint8
 from dreamer_helpers.widgets.base import Described
 from dreamer_helpers.widgets.player import CRISP
