@@ -46,18 +46,26 @@ def accelerate(agent: DreamerV3, speed: str = "fast") -> DreamerV3:
     if speed == "graph" and agent.device.type != "cuda":
         warnings.warn(f"speed 'graph' needs a CUDA device, not {agent.device.type}; going on with 'fast'", stacklevel=2)
         speed = "fast"
-    for module in agent.modules():
-        module.__class__ = TWINS.get(type(module), type(module))
-        if isinstance(module, nets.TwoHotHead) and module.two_hot.loss is symlog.two_hot_loss:
-            module.two_hot = module.two_hot._replace(loss=two_hot_loss)
-    model, actor, parts = agent.world_model, agent.actor, agent.parts
-    model.latent = LATENTS.get(model.latent, model.latent)
-    actor.categorical = LATENTS.get(actor.categorical, actor.categorical)
+    swap(agent)
+    parts = agent.parts
     if (parts.dream, parts.imagination_losses) == (actor_critic.dream, actor_critic.imagination_losses):
         agent.parts = dataclasses.replace(parts, dream=dream, imagination_losses=imagination_losses)
     if isinstance(agent, FastDreamerV3):
         agent.prepare(speed)
     return agent
+
+
+def swap(net: nn.Module) -> nn.Module:
+    """Give every module of a net its twin, where it has one, and every head and every choice of latents; returns it."""
+    for module in net.modules():
+        module.__class__ = TWINS.get(type(module), type(module))
+        if isinstance(module, nets.TwoHotHead) and module.two_hot.loss is symlog.two_hot_loss:
+            module.two_hot = module.two_hot._replace(loss=two_hot_loss)
+        elif isinstance(module, world_model.RSSM):
+            module.latent = LATENTS.get(module.latent, module.latent)
+        elif isinstance(module, actor_critic.Actor):
+            module.categorical = LATENTS.get(module.categorical, module.categorical)
+    return net
 
 
 # --------------------------------------------------------------------------------------- norms and memory

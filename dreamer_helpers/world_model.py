@@ -370,7 +370,7 @@ class WorldModel(RSSM):
         return decoded
 
     def reconstruct(self, state: State) -> Observation:
-        """What the decoder makes of a state (B, T, ...), as it is scored: vectors in symlog space, logits of classes."""
+        """What the decoder makes of a state (B, T, ...), as it is scored: symlog of vectors, logits of classes."""
         flat = self.decoder(state.deter.flatten(0, 1), state.stoch.flatten(0, 1).flatten(1))
         return {key: value.unflatten(0, state.deter.shape[:2]) for key, value in flat.items()}
 

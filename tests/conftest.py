@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import GOLDEN_FILES, GoldenFolder
+from helpers import FORMS, GOLDEN_FILES, GoldenFolder
 
 HERE = Path(__file__).parent
 GOLDEN = pytest.StashKey[GoldenFolder]()
@@ -38,5 +38,9 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     result = yield
     folder = session.config.stash[GOLDEN]
     if folder.asked and (reporter := session.config.pluginmanager.get_plugin("terminalreporter")):
-        reporter.write_line(f"golden: {len(folder.compared)} of {len(GOLDEN_FILES)} files compared ({folder.path})")
+        forms = {form: sum((name, form) in folder.compared for name in GOLDEN_FILES) for form in FORMS}
+        counts = ", ".join(f"{form} {count}" for form, count in forms.items())
+        reporter.write_line(
+            f"golden: {min(forms.values())} of {len(GOLDEN_FILES)} files compared ({counts}; {folder.path})"
+        )
     return result

@@ -22,6 +22,9 @@ GOLDEN_FILES = (
     "replay_semantics",
 )  # fmt: skip
 
+FORMS = ("readable", "accelerated")
+"""How each golden file is compared: with the package's modules as they are, and with their twins."""
+
 AXES = {1: (0,), 2: (1, 0), 3: (0, 1, 2), 4: (3, 2, 0, 1)}
 """Official layout of a kernel, by rank, to PyTorch's: linear (in, out), convolution (H, W, in, out)."""
 NAMES = {"weight": "kernel", "bias": "bias", "scale": "scale", "shift": "shift"}
@@ -73,10 +76,10 @@ class GoldenFile:
 
 
 class GoldenFolder:
-    """The folder of all files; knows which were asked for and which were compared to the end."""
+    """The folder of all files; knows which were asked for, and which were compared to the end, in which form."""
 
     def __init__(self, path: Path):
-        self.path, self.asked, self.compared = path, set[str](), set[str]()
+        self.path, self.asked, self.compared = path, set[str](), set[tuple[str, str]]()
 
     def open(self, name: str) -> GoldenFile:
         """One file by its name. A missing one is a failure (AssertionError), not a skipped comparison."""

@@ -1,4 +1,4 @@
-"""The package against numbers that the official code computed: one test a file.
+"""The package against numbers that the official code computed: one test a file and a form, readable and accelerated.
 
     pytest tests/test_golden.py --golden DIR
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -19,14 +20,14 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from dreamer_helpers import actor_critic, replay, symlog, train, variants, world_model
+from dreamer_helpers import actor_critic, agent, fast, replay, symlog, variants, world_model
 from dreamer_helpers.actor_critic import Actor, Critic, Dream, ReturnNormalizer, compute_returns
 from dreamer_helpers.config import Config, preset
 from dreamer_helpers.distributions import BoundedNormal, OneHot, straight_through
 from dreamer_helpers.nets import MLP, BlockLinear, ContinueHead, Head, Linear, RMSNorm, TwoHotHead
 from dreamer_helpers.optim import LaProp, clip_adaptively_
 from dreamer_helpers.world_model import RSSM, State, WorldModel, kl_loss
-from helpers import GOLDEN_FILES, GoldenFile, GoldenFolder
+from helpers import FORMS, GOLDEN_FILES, GoldenFile, GoldenFolder
 
 Check = Callable[[GoldenFile, GoldenFolder], None]
 CHECKS: dict[str, Check] = {}
@@ -39,12 +40,22 @@ WITHOUT_COUNTERPART = {
 """Results that nothing in the package computes. Everything else in a file must be compared."""
 
 
+FORM = FORMS[0]
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", GOLDEN_FILES)
-def test_golden(name: str, golden: GoldenFolder) -> None:
+def test_golden(name: str, form: str, golden: GoldenFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "FORM", form)
     file = golden.open(name)
     CHECKS[name](file, golden)
     assert file.unread <= WITHOUT_COUNTERPART.get(name, set()), f"not compared: {sorted(file.unread)}"
-    golden.compared.add(name)
+    golden.compared.add((name, form))
+
+
+def formed(net: nn.Module) -> Any:
+    """The net in the form that is compared."""
+    return net if FORM == "readable" else fast.swap(net)
 
 
 def check(function: Check) -> Check:
@@ -75,10 +86,9 @@ def check_bins(file: GoldenFile, _: GoldenFolder) -> None:
 @check
 def check_twohot(file: GoldenFile, _: GoldenFolder) -> None:
     logits, target, bins = file["in/logits"], file["in/target"], file["in/bins"]
-    encoding = symlog.two_hot_encoding(target, bins)
-    file.compare("twohot", encoding)
-    file.compare_loss("loss", -(encoding * logits.log_softmax(-1)).sum(-1))  # the readable form
-    file.compare_loss("loss", symlog.two_hot_loss(logits, target, bins))  # the fast one
+    loss = symlog.two_hot_loss if FORM == "readable" else fast.two_hot_loss
+    file.compare("twohot", symlog.two_hot_encoding(target, bins))
+    file.compare_loss("loss", loss(logits, target, bins))
     compare_mean(file, "pred", symlog.two_hot_mean(logits, bins), logits, bins)
 
 
@@ -92,7 +102,7 @@ def compare_mean(file: GoldenFile, key: str, mean: Tensor, logits: Tensor, bins:
 @check
 def check_twohot_v1(file: GoldenFile, _: GoldenFolder) -> None:
     logits, target, bins = file["in/logits"], file["in/target"], file["in/bins"]
-    head = variants.SymlogTwoHotHead(1, 1, 1, bins=len(bins))
+    head = formed(variants.SymlogTwoHotHead(1, 1, 1, bins=len(bins)))
     assert torch.allclose(head.bins, bins, atol=1e-5), "the bins of the head are not the official ones"
     file.compare("twohot", symlog.two_hot_encoding(symlog.symlog(target), head.bins))
     file.compare_loss("loss", head.loss(logits, target))
@@ -107,7 +117,8 @@ def check_twohot_v1(file: GoldenFile, _: GoldenFolder) -> None:
 def check_onehot(file: GoldenFile, _: GoldenFolder) -> None:
     for unimix in (0.01, 0.0):
         logits = file["in/logits"].clone().requires_grad_()
-        dist, other = OneHot(logits, unimix), OneHot(file["in/logits_q"], unimix)
+        make = OneHot if FORM == "readable" else fast.FastOneHot
+        dist, other = make(logits, unimix), make(file["in/logits_q"], unimix)
         index = F.one_hot(file["in/index"].long(), logits.shape[-1]).float()
         sample = straight_through(index, dist.probs)
         (gradient,) = torch.autograd.grad((file["in/weight"] * sample).sum(), logits, retain_graph=True)
@@ -115,7 +126,7 @@ def check_onehot(file: GoldenFile, _: GoldenFolder) -> None:
         file.compare(f"unimix{unimix}/logits", dist.log_probs if unimix else dist.logits)
         file.compare(f"unimix{unimix}/st_sample", sample)
         file.compare_loss(f"unimix{unimix}/st_grad", gradient)
-        drawn = OneHot(logits, unimix).sample()  # the gradient does not depend on what is drawn
+        drawn = make(logits, unimix).sample()  # the gradient does not depend on what is drawn
         (gradient,) = torch.autograd.grad((file["in/weight"] * drawn).sum(), logits)
         file.compare_loss(f"unimix{unimix}/st_grad", gradient)
         file.compare(f"unimix{unimix}/mode", dist.mode())
@@ -128,7 +139,8 @@ def check_onehot(file: GoldenFile, _: GoldenFolder) -> None:
 def check_kl_balance(file: GoldenFile, _: GoldenFolder) -> None:
     settings = file.settings
     posterior, prior = (file[f"in/{side}"].clone().requires_grad_() for side in ("post", "prior"))
-    q, p = OneHot(posterior, settings["unimix"]), OneHot(prior, settings["unimix"])
+    make = OneHot if FORM == "readable" else fast.FastOneHot
+    q, p = make(posterior, settings["unimix"]), make(prior, settings["unimix"])
     losses = kl_loss(q, p, settings["free_nats"])
     total = settings["dyn_scale"] * losses["dyn"].mean() + settings["rep_scale"] * losses["rep"].mean()
     gradients = torch.autograd.grad(total, (posterior, prior), retain_graph=True)
@@ -167,6 +179,7 @@ def check_bounded_normal(file: GoldenFile, _: GoldenFolder) -> None:
 
 
 def compare_layer(file: GoldenFile, layer: nn.Module) -> None:
+    layer = formed(layer)
     file.fill({layer: ""})
     file.compare("y", layer(file["in/x"]))
 
@@ -205,7 +218,7 @@ def check_heads(file: GoldenFile, _: GoldenFolder) -> None:
     features, bins, settings = file["in/feat"], file["in/bins41"], file.settings
     size = {"inputs": features.shape[-1], "units": settings["units"]}
     for name in ("reward", "value"):
-        head = TwoHotHead(**size, layers=settings[f"{name}_layers"], bins=len(bins))
+        head = formed(TwoHotHead(**size, layers=settings[f"{name}_layers"], bins=len(bins)))
         if name == "reward":  # as initialised, it says exactly 0
             assert (head.mean(head(features)) == 0).all() and (file[f"out/{name}_pred_at_official_init"] == 0).all()
         assert torch.allclose(head.bins, bins), "the bins of the head are not the official ones"
@@ -214,7 +227,7 @@ def check_heads(file: GoldenFile, _: GoldenFolder) -> None:
         file.compare(f"{name}/logits", logits)
         file.compare_loss(f"{name}/loss", head.loss(logits, file["in/reward_target"]))
         compare_mean(file, f"{name}/pred", head.mean(logits), logits, head.bins)
-    compare_continue_head(file, ContinueHead(**size, layers=settings["con_layers"]))
+    compare_continue_head(file, formed(ContinueHead(**size, layers=settings["con_layers"])))
     compare_vector_head(file)
 
 
@@ -258,7 +271,7 @@ def make_rssm(file: GoldenFile) -> RSSM:
         num_categoricals=s["stoch"], num_categories=s["classes"], blocks=s["blocks"],
         prior_layers=s["imglayers"], posterior_layers=s["obslayers"], unimix=s["unimix"],
     )  # fmt: skip
-    rssm = RSSM(config, file["in/tokens"].shape[-1], file["in/action"].shape[-1])
+    rssm = formed(RSSM(config, file["in/tokens"].shape[-1], file["in/action"].shape[-1]))
     cell, (prior, prior_out), (posterior, posterior_out) = rssm.cell, rssm.prior_net, rssm.posterior_net
     file.fill({
         cell.from_deter[0]: "dynin0", cell.from_deter[1]: "dynin0norm",
@@ -275,7 +288,7 @@ def make_rssm(file: GoldenFile) -> RSSM:
 def drawn(samples: Iterable[Tensor]) -> Iterator[None]:
     """Inside, the latents drawn are these, one after the other."""
     queue = iter(samples)
-    with mock.patch.object(OneHot, "sample", lambda self: next(queue)):
+    with mock.patch.object(OneHot, "sample", lambda self, generator: next(queue)):
         yield
 
 
@@ -329,7 +342,7 @@ def make_model(file: GoldenFile, classes: int, **sizes: int) -> WorldModel:
         hidden_dim=s["units"], mlp_layers=s["layers"], cnn_depth=s["depth"], cnn_mults=tuple(s["mults"]),
         cnn_kernel=s["kernel"], **sizes,
     )  # fmt: skip
-    return WorldModel(config, space, action_dim=1)
+    return formed(WorldModel(config, space, action_dim=1))
 
 
 def observation(file: GoldenFile) -> dict[str, Tensor]:
@@ -370,8 +383,8 @@ def fill_decoder(file: GoldenFile, decoder: world_model.Decoder) -> None:
     paths = mlp_paths(decoder.mlp, "mlp/linear{}", "mlp/norm{}")
     paths |= {outputs["vec"]: "vec/vec/pred", outputs["kind"]: "vec/kind/logits"}
     (first, norm, _), out = cnn.from_stoch
-    paths |= {cnn.from_deter: "sp0", first: "sp1", norm: "sp1norm", out: "sp2", cnn.norm: "spnorm"}
-    *stages, last = cnn.stages
+    start, _, *stages, last = cnn.stages
+    paths |= {cnn.from_deter: "sp0", first: "sp1", norm: "sp1norm", out: "sp2", start.norm: "spnorm"}
     for i, (convolution, norm) in enumerate(zip(stages[::3], stages[1::3], strict=True)):
         paths |= {convolution[1]: f"conv{i}", norm.norm: f"conv{i}norm"}
     file.fill({**paths, last[1]: "imgout"})
@@ -441,7 +454,7 @@ def make_critic(config: Config, bins: Tensor, start: int) -> Critic:
     critic = Critic(config, 1)
     middle = start + len(bins)
     critic.head, critic.slow = (ColumnsHead(slice(i, i + len(bins)), bins) for i in (start, middle))
-    return critic
+    return formed(critic)
 
 
 def behaviour_config(settings: dict, **more: float) -> Config:
@@ -465,23 +478,24 @@ def compare_imagination(file: GoldenFile, discrete: bool, sizes: tuple[int, ...]
         features = torch.cat(parts, -1).requires_grad_()
         actions = file[f"in/act{call}"]
         actions = F.one_hot(actions.long(), width).float() if discrete else actions
-        dream = Dream(features[:, :-1], features[:, -1], actions[:, :-1], file[f"in/rew{call}"], file[f"in/con{call}"])
+        dream = make_dream(features, actions, file[f"in/rew{call}"], file[f"in/con{call}"])
         compare_call(file, path.format(call), dream, features, actor, critic, normalizer, config)
 
 
+def make_dream(features: Tensor, actions: Tensor, rewards: Tensor, continues: Tensor) -> Dream | fast.KeptDream:
+    if FORM == "readable":
+        return Dream(features, actions, rewards, continues)
+    return fast.KeptDream(features[:, :-1], features[:, -1], actions[:, :-1], rewards, continues, None, None)
+
+
 def compare_call(
-    file: GoldenFile,
-    path: str,
-    dream: Dream,
-    features: Tensor,
-    actor: Actor,
-    critic: Critic,
-    normalizer: nn.Module,
-    config: Config,
-) -> None:
+    file: GoldenFile, path: str, dream: Dream | fast.KeptDream, features: Tensor, actor: Actor, critic: Critic,
+    normalizer: nn.Module, config: Config,
+) -> None:  # fmt: skip
     actor_spy, returns_spy = mock.Mock(wraps=actor_critic.actor_loss), mock.Mock(wraps=compute_returns)
-    losses, returns, metrics = actor_critic.imagination_losses(
-        dream, actor, critic, normalizer, config, actor_spy, actor_critic.critic_loss, returns_spy
+    imagination_losses = (actor_critic if FORM == "readable" else fast).imagination_losses
+    losses, returns, metrics = imagination_losses(
+        dream, actor, critic, normalizer, config, actor_loss=actor_spy, compute_returns=returns_spy
     )
     _, _, _, baseline, scale, _, _ = actor_spy.call_args.args
     (gradient,) = torch.autograd.grad(losses["actor"].mean() + losses["critic"].mean(), features)
@@ -524,12 +538,11 @@ def check_repl_loss(file: GoldenFile, _: GoldenFolder) -> None:
         returns_spy.append(compute_returns(*args, **options))
         return returns_spy[-1]
 
-    with mock.patch.object(actor_critic, "compute_returns", spy):
-        loss = actor_critic.replay_critic_loss(
-            critic, logits, critic.slow.mean(file["in/slow_logits"]),
-            file["in/rew"], file["in/term"], file["in/last"], file["in/boot"],
-            config.gamma, config.lambda_, config.slow_critic_coef,
-        )  # fmt: skip
+    loss = actor_critic.replay_critic_loss(
+        critic, logits, critic.slow.mean(file["in/slow_logits"]),
+        file["in/rew"], file["in/term"], file["in/last"], file["in/boot"],
+        config.gamma, config.lambda_, config.slow_critic_coef, compute_returns=spy,
+    )  # fmt: skip
     file.compare_loss("repval", loss)
     file.compare("ret", returns_spy[0])
     file.compare_loss("grad_value_logits", torch.autograd.grad(loss.mean(), logits)[0])
@@ -613,7 +626,7 @@ def compare_context(file: GoldenFile, is_first: Tensor) -> None:
     batch = {  # we store the class of each latent, the file any numbers: take the class of the largest
         "is_first": is_first, "action": action, "deter": file["in/stored_deter"], "stoch": stoch.argmax(-1)
     }  # fmt: skip
-    carry, steps = train.split_context(batch, classes)
+    carry, steps = agent.split_context(batch, classes)
     file.compare("context1_carry_deter", carry.deter)
     assert torch.equal(carry.stoch, F.one_hot(file["out/context1_carry_stoch"].argmax(-1), classes).float())
     file.compare("context1_prevact", steps["prev_action"])
@@ -621,4 +634,4 @@ def compare_context(file: GoldenFile, is_first: Tensor) -> None:
     # With the action carried along as a step in front, this is what the official code does without context.
     longer = {key: torch.cat([value[:, :1], value], 1) for key, value in batch.items()}
     longer["action"] = torch.cat([file["in/carry_prevact"][:, None], action], 1)
-    file.compare("prevact_without_context", train.split_context(longer, classes)[1]["prev_action"])
+    file.compare("prevact_without_context", agent.split_context(longer, classes)[1]["prev_action"])
