@@ -7,10 +7,10 @@ some mixtures of devices pass (matrix products, gathers, convolutions), hence th
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
@@ -18,9 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from dreamer_helpers import actor_critic, device, fast
+from dreamer_helpers.agent import DreamerV3
 from dreamer_helpers.config import preset
 from dreamer_helpers.errors import UserError
-from dreamer_helpers.train import DreamerV3, Parts
+from dreamer_helpers.parts import Parts
 from helpers import make_batch
 
 SMALL = dict(rnn_hidden_dim=16, blocks=2, hidden_dim=16, cnn_depth=4, batch_size=2, seq_len=4, imagination_last=2)
@@ -48,10 +49,14 @@ class OneDevice(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def step_on_meta(kind: str, parts: Parts | None = None, name: str = "cpu", **overrides: Any) -> DreamerV3:
+def step_on_meta(
+    kind: str, parts: Parts | None = None, name: str = "cpu", *, accelerated: bool = False, **overrides: Any
+) -> DreamerV3:
     observation_space, action_space = SPACES[kind]
     config = preset(name, **{**SMALL, **overrides})
     agent = DreamerV3(config, observation_space, action_space, parts, device="meta")
+    if accelerated:
+        fast.accelerate(agent)
     batch = make_batch(agent.config, agent.observation_space, action_space)
     batch = {key: value.to("meta") for key, value in batch.items()}
     with OneDevice():
@@ -61,15 +66,17 @@ def step_on_meta(kind: str, parts: Parts | None = None, name: str = "cpu", **ove
     return agent
 
 
+@pytest.mark.parametrize("accelerated", [False, True], ids=["readable", "accelerated"])
 @pytest.mark.parametrize("kind", SPACES)
-def test_train_step_stays_on_its_device(kind: str) -> None:
-    step_on_meta(kind)
+def test_train_step_stays_on_its_device(kind: str, accelerated: bool) -> None:
+    step_on_meta(kind, accelerated=accelerated)
 
 
 @pytest.mark.parametrize("kind", ["vector, discrete", "pixels, continuous"])
 @pytest.mark.parametrize("name", ["default", "card", "v2023"])
-def test_train_step_of_each_preset_stays_on_its_device(kind: str, name: str) -> None:
-    step_on_meta(kind, name=name, num_categories=4, num_categoricals=4)
+@pytest.mark.parametrize("accelerated", [False, True], ids=["readable", "accelerated"])
+def test_train_step_of_each_preset_stays_on_its_device(kind: str, name: str, accelerated: bool) -> None:
+    step_on_meta(kind, name=name, accelerated=accelerated, num_categories=4, num_categoricals=4)
 
 
 def test_a_planted_read_is_found() -> None:
@@ -119,61 +126,32 @@ def test_precision_names() -> None:
 
 
 @pytest.mark.parametrize(("amx", "chosen"), [(False, "medium"), (True, "highest")])
-def test_fast_products_are_on_but_where_they_would_mean_bfloat16(
+def test_fast_products_are_not_to_be_had_where_they_would_mean_bfloat16(
     amx: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = torch.get_float32_matmul_precision()
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     try:
-        device.set_threads(1)
+        device.set_threads(1, fast_products=True)
         assert torch.get_float32_matmul_precision() == chosen
-        device.set_threads(1, fast_products=False)
+        device.set_threads(1)
         assert torch.get_float32_matmul_precision() == "highest"
     finally:
         torch.set_float32_matmul_precision(before)
 
 
-def test_products_of_few_rows_are_exact_forwards_and_backwards_and_fast_ones_come_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Every product of the loop over time runs with "highest", all others with "medium"."""
-    seen: list[tuple[int, str]] = []
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
-                left = args[-2]
-                seen.append((left.shape[0], torch.get_float32_matmul_precision()))
-            return func(*args, **(kwargs or {}))
-
+def test_a_training_leaves_the_precision_of_products_alone() -> None:
+    """Also half a gradient step, of one weight alone, and one that fails."""
     before = torch.get_float32_matmul_precision()
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    monkeypatch.setitem(fast.products, "onednn", False)
+    agent = fast.accelerate(DreamerV3(preset("cpu", **SMALL), spaces.Box(-1, 1, (3,)), spaces.Discrete(2)))
+    batch = make_batch(agent.config, agent.observation_space, spaces.Discrete(2))
     try:
-        device.set_threads(1)
-        config = preset("cpu", **SMALL | dict(batch_size=5, seq_len=7))  # numbers that nothing else has
-        agent = DreamerV3(config, spaces.Box(-1, 1, (3,)), spaces.Discrete(2))
-        agent.train_step(make_batch(config, agent.observation_space, spaces.Discrete(2)))  # gates get gradients
-        with Watch():
-            agent.train_step(make_batch(config, agent.observation_space, spaces.Discrete(2)))
-        assert torch.get_float32_matmul_precision() == "medium"
-        of_a_step = {chosen for rows, chosen in seen if rows == config.batch_size}
-        of_all_steps = {chosen for rows, chosen in seen if rows == config.batch_size * config.seq_len}
-        assert of_a_step == {"highest"} and of_all_steps == {"medium"}
-        obs = {"vector": np.zeros((2, 3), np.float32), "is_first": np.ones(2, bool)}
-        seen.clear()
-        with Watch():
-            agent.act(obs, None)
-        assert {chosen for _, chosen in seen} == {"highest"}
-        with pytest.raises(ZeroDivisionError), fast.few_rows(torch.ones(1)):
-            1 / 0  # noqa: B018
-        assert torch.get_float32_matmul_precision() == "medium"
-        with fast.few_rows(torch.ones(1000)):
-            assert torch.get_float32_matmul_precision() == "medium"
-        with fast.few_rows(torch.ones(1)):
-            with fast.few_rows(torch.ones(1)):
-                pass
-            assert torch.get_float32_matmul_precision() == "highest", "the inner one gives back what it found"
+        for chosen in ("medium", "highest"):
+            torch.set_float32_matmul_precision(chosen)
+            agent.train_step(batch)
+            total, *_ = agent.loss(batch)
+            torch.autograd.grad(total, agent.world_model.posterior_net[1].weight)
+            assert torch.get_float32_matmul_precision() == chosen
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -215,13 +193,14 @@ class Tape(TorchDispatchMode):
     def record_for(agent: DreamerV3) -> Any:
         """A way to record that leaves the agent as it was, as a CUDA graph does."""
 
-        def record(work: Any) -> tuple[Any, Any]:
+        def record(work: Any, generator: torch.Generator) -> tuple[Any, Any]:
+            assert generator is agent.generator
             tensors = tree_leaves([agent.state_dict(), agent.optimizer.state_dict()])
             kept = [(t, t.clone()) for t in tensors if isinstance(t, torch.Tensor)]
-            random, tape = torch.get_rng_state(), Tape()
+            random, tape = agent.generator.get_state(), Tape()
             with tape:
                 tape.results = work()
-            torch.set_rng_state(random)
+            agent.generator.set_state(random)
             for tensor, before in kept:
                 tensor.copy_(before)
             return tape.play, tape.results
@@ -230,12 +209,10 @@ class Tape(TorchDispatchMode):
 
 
 def make_agent(kind: str, **overrides: Any) -> tuple[DreamerV3, list[dict[str, torch.Tensor]]]:
-    torch.manual_seed(0)
     observation_space, action_space = SPACES[kind]
     agent = DreamerV3(preset("cpu", **{**SMALL, **overrides}), observation_space, action_space)
     batches = [make_batch(agent.config, agent.observation_space, action_space) for _ in range(7)]
-    torch.manual_seed(1)
-    return agent, batches
+    return fast.accelerate(agent), batches
 
 
 @pytest.mark.parametrize("kind", ["vector, continuous", "everything"])
@@ -248,7 +225,7 @@ def test_a_recorded_step_is_the_step(kind: str, settings: dict[str, Any]) -> Non
     agent, batches = make_agent(kind, **settings)
     eager = [agent.train_step(batch) for batch in batches]
     twin, _ = make_agent(kind, **settings)
-    recorded = fast.RecordedStep(twin.train_step, Tape.record_for(twin))
+    recorded = fast.RecordedStep(twin.train_step, twin.generator, Tape.record_for(twin))
     played = [recorded(batch) for batch in batches]
     assert recorded.play is not None
     for one, other in zip(tree_leaves(eager), tree_leaves(played), strict=True):
@@ -266,30 +243,48 @@ def test_the_test_of_recording_finds_what_python_counts() -> None:
         return (batch["x"] * count[0],)
 
     agent, _ = make_agent("vector, discrete")
-    recorded = fast.RecordedStep(step, Tape.record_for(agent))
+    recorded = fast.RecordedStep(step, agent.generator, Tape.record_for(agent))
     results = [recorded({"x": torch.ones(())})[0].item() for _ in range(6)]
     assert results[:3] == [1, 2, 3]
     assert results[4:] != [5, 6]
 
 
 def test_a_step_that_cannot_be_recorded_goes_on_as_it_is() -> None:
-    def record(work: Any) -> Any:
+    def record(*_: Any) -> Any:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    recorded = fast.RecordedStep(lambda batch: batch["x"] + 1, record)
+    recorded = fast.RecordedStep(lambda batch: batch["x"] + 1, torch.Generator(), record)
     with pytest.warns(UserWarning, match="cannot be recorded.*not permitted") as warned:
         results = [recorded({"x": torch.tensor(float(i))}).item() for i in range(6)]
     assert results == [1, 2, 3, 4, 5, 6]
     assert len(warned) == 1
 
 
-def test_execution_names_and_what_is_not_there() -> None:
-    cpu = torch.device("cpu")
-    assert device.execution("eager", cpu) == "eager"
+def test_speed_is_one_word_and_what_is_not_there_is_told() -> None:
+    agent, batches = make_agent("vector, discrete")
     with pytest.warns(UserWarning, match="needs a CUDA device, not cpu"):
-        assert device.execution("graph", cpu) == "eager"
-    with pytest.raises(UserError, match="did you mean"):
-        device.execution("graf", cpu)
+        assert fast.accelerate(agent, "graph") is agent
+    agent.train_step(batches[0])
+    with pytest.raises(UserError, match="did you mean 'graph'"):
+        fast.accelerate(agent, "graf")
+
+
+def test_a_recorded_step_draws_from_the_generator_of_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CUDA device its state is the graph's to advance."""
+    registered = []
+
+    class Graph:
+        def register_generator_state(self, generator: torch.Generator) -> None:
+            registered.append(generator)
+
+        def replay(self) -> None:
+            pass
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: nullcontext())
+    generator = torch.Generator()
+    assert fast.record_cuda(lambda: 7, generator)[1] == 7
+    assert registered == [generator]
 
 
 def test_compile_that_fails_is_told_once_and_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,8 +308,7 @@ def test_a_compiled_loss_is_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     agent, batches = make_agent("vector, discrete", **settings)
     expected = [agent.train_step(batch)[1] for batch in batches[:2]]
     twin, _ = make_agent("vector, discrete", **settings)
-    twin.execution = "compile"
-    twin._prepare()
+    fast.accelerate(twin, "compile")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "torch.compile failed")
         got = [twin.train_step(batch)[1] for batch in batches[:2]]
@@ -326,7 +320,7 @@ def test_a_loaded_agent_records_anew(tmp_path: Any) -> None:
     agent, batches = make_agent("vector, discrete")
     agent.train_step(batches[0])
     agent.save(tmp_path / "agent.safetensors")
-    learned = agent._recorded = fast.RecordedStep(agent._update, Tape.record_for(agent))
+    learned = agent._recorded = fast.RecordedStep(agent.update, agent.generator, Tape.record_for(agent))
     agent.load(tmp_path / "agent.safetensors")
     assert agent._recorded is not learned
     assert [group["updates"].item() for group in agent.optimizer.param_groups] == [1, 1, 1]

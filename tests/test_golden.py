@@ -495,8 +495,9 @@ def compare_call(
     actor_spy, returns_spy = mock.Mock(wraps=actor_critic.actor_loss), mock.Mock(wraps=compute_returns)
     imagination_losses = (actor_critic if FORM == "readable" else fast).imagination_losses
     losses, returns, metrics = imagination_losses(
-        dream, actor, critic, normalizer, config, actor_loss=actor_spy, compute_returns=returns_spy
-    )
+        dream, actor, critic, normalizer, config, actor_loss=actor_spy, critic_loss=actor_critic.critic_loss,
+        compute_returns=returns_spy,
+    )  # fmt: skip
     _, _, _, baseline, scale, _, _ = actor_spy.call_args.args
     (gradient,) = torch.autograd.grad(losses["actor"].mean() + losses["critic"].mean(), features)
     width, bins = sum(actor.sizes) * (1 if actor.discrete else 2), len(critic.head.bins)

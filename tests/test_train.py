@@ -16,10 +16,11 @@ from gymnasium import spaces
 from safetensors.torch import load_file, save_file
 from torch.nn.utils import parameters_to_vector
 
-from dreamer_helpers import checkpoint, command_line, config, train
+from dreamer_helpers import checkpoint, command_line, config, train, trainer
+from dreamer_helpers.agent import DreamerV3
 from dreamer_helpers.config import Config, preset
 from dreamer_helpers.errors import UserError
-from dreamer_helpers.train import DreamerV3, evaluate
+from dreamer_helpers.evaluate import evaluate
 from helpers import TINY, make_batch
 
 VECTOR, PIXELS = spaces.Box(-1, 1, (3,)), spaces.Box(0, 255, (64, 64, 3), "uint8")
@@ -29,7 +30,6 @@ TWO = spaces.Discrete(2)
 
 
 def tiny_agent(action_space: spaces.Space = TWO, **settings: Any) -> DreamerV3:
-    torch.manual_seed(0)
     return DreamerV3(dataclasses.replace(TINY, **settings), VECTOR, action_space)
 
 
@@ -45,7 +45,6 @@ def tiny_agent(action_space: spaces.Space = TWO, **settings: Any) -> DreamerV3:
 )  # fmt: skip
 def test_preset_takes_twenty_steps(name: str, actions: spaces.Space, observation: spaces.Space) -> None:
     """Every loss stays finite, and that of the world model falls, on one batch. Sizes are cut, the choices are not."""
-    torch.manual_seed(0)
     cut = dict(rnn_hidden_dim=64, hidden_dim=64, cnn_depth=4, batch_size=4, seq_len=8, num_categoricals=8, warmup=0)
     settings = preset(name, learning_rate=max(1e-3, preset(name).learning_rate), num_categories=8, **cut)
     agent = DreamerV3(settings, observation, actions)
@@ -137,7 +136,6 @@ def test_a_relative_floor_changes_nothing_where_the_largest_reward_is_one() -> N
     """So what was measured with such rewards before the setting existed stands."""
     ends = []
     for relative in (False, True):
-        torch.manual_seed(0)
         config = dataclasses.replace(TINY, return_floor_relative=relative)
         progress = train.train(config, "CartPole-v1", 200, seed=0, progress_bar=False)
         ends.append(torch.cat([p.flatten() for p in progress.agent.parameters()]))
@@ -146,14 +144,13 @@ def test_a_relative_floor_changes_nothing_where_the_largest_reward_is_one() -> N
 
 @pytest.mark.parametrize("name", ["default", "card", "v2023"])
 def test_a_step_in_bfloat16_keeps_parameters_states_and_losses_in_float32(name: str) -> None:
-    torch.manual_seed(0)
     settings = dataclasses.replace(TINY, variants=preset(name).variants)
     agent = DreamerV3(settings, spaces.Dict({"image": PIXELS, "vector": VECTOR}), TWO, precision="bfloat16")
     full = DreamerV3(settings, spaces.Dict({"image": PIXELS, "vector": VECTOR}), TWO, precision="float32")
     full.load_state_dict(agent.state_dict())
     batch, losses = make_batch(agent.config, agent.observation_space, TWO), []
     for each in (agent, full):
-        torch.manual_seed(1)
+        each.generator.manual_seed(1)
         states, metrics = each.train_step(batch)
         assert states.deter.dtype == torch.float32
         assert {value.dtype for value in metrics.values()} == {torch.float32}
@@ -190,14 +187,14 @@ def test_training_counts_steps_and_updates(tmp_path: Path) -> None:
 def test_a_trained_agent_has_the_average_of_its_last_weights(
     share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    history, update = [], train.Trainer.update
+    history, update = [], trainer.Trainer.update
 
-    def watched(trainer: train.Trainer) -> dict[str, torch.Tensor]:
-        metrics = update(trainer)
-        history.append(parameters_to_vector(trainer.agent.parameters()).detach())
+    def watched(training: trainer.Trainer) -> dict[str, torch.Tensor]:
+        metrics = update(training)
+        history.append(parameters_to_vector(training.agent.parameters()).detach())
         return metrics
 
-    monkeypatch.setattr(train.Trainer, "update", watched)
+    monkeypatch.setattr(trainer.Trainer, "update", watched)
     settings = dataclasses.replace(TINY, average_share=share)
     progress = train.train(settings, "CartPole-v1", 300, logdir=tmp_path, progress_bar=False)
     average = history[0]
@@ -217,11 +214,10 @@ def test_the_same_seed_gives_the_same_run() -> None:
 
 
 def test_evaluation_plays_the_episodes_asked_and_leaves_the_random_numbers_alone() -> None:
-    agent = tiny_agent()
     agent = DreamerV3(TINY, spaces.Box(-1, 1, (4,)), spaces.Discrete(2))
-    before = torch.get_rng_state()
+    before = agent.generator.get_state()
     first, again = (evaluate(agent, "CartPole-v1", 30) for _ in range(2))
-    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(before, agent.generator.get_state())
     assert len(first) == 30
     assert first == again
     assert min(first) >= 8
@@ -251,13 +247,12 @@ def test_acting_resets_where_an_episode_begins() -> None:
     _, state = agent.act({**obs, "vector": -obs["vector"]}, None)
     logits = []
     for carried in (None, state):
-        torch.manual_seed(1)
-        action, after = agent.act(obs, carried)
+        action, after = agent.act(obs, carried, generator=torch.Generator().manual_seed(1))
         logits.append(after.latent.deter)
         assert action.shape == (2, 2)
     torch.testing.assert_close(logits[0], logits[1])
-    torch.manual_seed(1)
-    _, after = agent.act({**obs, "is_first": np.array([True, False])}, state)
+    generator = torch.Generator().manual_seed(1)
+    _, after = agent.act({**obs, "is_first": np.array([True, False])}, state, generator=generator)
     torch.testing.assert_close(after.latent.deter[0], logits[0][0])
     assert not torch.allclose(after.latent.deter[1], logits[0][1])
 
@@ -274,7 +269,6 @@ def test_a_loaded_agent_goes_on_exactly_as_the_saved_one(tmp_path: Path, variant
     one.save(tmp_path / "agent")
     two.load(tmp_path / "agent")
     for agent in (one, two):
-        torch.manual_seed(7)
         agent.train_step(batch)
     torch.testing.assert_close(one.state_dict(), two.state_dict(), rtol=0, atol=0)
     assert list(tmp_path.iterdir()) == [tmp_path / "agent"]
@@ -313,7 +307,7 @@ def test_damaged_and_foreign_checkpoints_are_told_apart(tmp_path: Path) -> None:
     rewrite(path, config=older)
     agent.load(path)
     rewrite(path, version=99)
-    refused("of version 99, and this package reads version 3")
+    refused("of version 99, and this package reads version 4")
     torch.testing.assert_close(agent.state_dict(), before, rtol=0, atol=0)
 
 
@@ -368,6 +362,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--env", "CartPole-v1", "--eval-episodes", "x"], "must be a whole number, 0 or more, not 'x'"),
         (["--env", "CartPole-v1", "--set", "gama=1"], "did you mean 'gamma'"),
         (["--env", "CartPole-v1", "--precision", "half"], "there are float32, bfloat16"),
+        (["--env", "CartPole-v1", "--speed", "fst"], "no speed 'fst' (did you mean 'fast'?)"),
         (["--env", "CartPole-v1", "--report", "/dev/null/x/report.json"], "cannot make the folder /dev/null/x"),
         (["--resume", "nowhere"], "no checkpoint at nowhere/training.safetensors"),
         (["--resume", "x", "--env", "CartPole-v1"], "give either --env"),
@@ -381,7 +376,7 @@ def test_the_command_line_tells_mistakes_in_one_line(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        command_line.main(arguments)
+        command_line.main(train.train, train.resume, arguments)
     message = capsys.readouterr().err
     assert caught.value.code == 2
     assert words in message
@@ -394,7 +389,9 @@ def test_a_resumed_training_is_not_spent_before_the_evaluation_is_known_to_be_po
     train.train(TINY, "CartPole-v1", 80, logdir=tmp_path, progress_bar=False)
     before = (tmp_path / "training.safetensors").read_bytes()
     with pytest.raises(SystemExit):
-        command_line.main(["--resume", str(tmp_path), "--steps", "120", "--eval-episodes", "all"])
+        command_line.main(
+            train.train, train.resume, ["--resume", str(tmp_path), "--steps", "120", "--eval-episodes", "all"]
+        )
     assert "CartPole-v1 has no numbered starts" in capsys.readouterr().err
     assert (tmp_path / "training.safetensors").read_bytes() == before
 
