@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import inspect
 import io
 import re
@@ -12,6 +13,7 @@ import sys
 import textwrap
 import tokenize
 import tomllib
+from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 
@@ -23,13 +25,16 @@ from dreamer_helpers.config import preset
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dreamer_helpers"
 FLOORS = {
-    1: ("errors", "symlog", "distributions", "config", "device", "fast"),
+    1: ("errors", "symlog", "distributions", "config", "device", "demos", "course.passport", "course.exercises"),
     2: ("nets", "replay", "envs", "optim"),
     3: ("world_model", "actor_critic", "variants", "checkpoint"),
-    4: ("train",),
+    4: ("parts", "agent", "fast", "evaluate", "trainer", "command_line", "train"),
 }
-BESIDE = {"__init__", "worlds", "plots", "video", "dreams", "bounds", "command_line", "demos"}
-ALGORITHM = [name for names in FLOORS.values() for name in names]
+"""Each module of the algorithm, and the two of the course that :meth:`Parts.from_passport` asks."""
+
+BESIDE = {"__init__", "worlds", "plots", "video", "dreams", "bounds"}
+HELP = {"demos", "command_line", "fast", "variants", "checkpoint"}  # not needed to understand the algorithm
+ALGORITHM = [name for names in FLOORS.values() for name in names if "." not in name]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -79,34 +84,70 @@ def test_readme_links_lead_somewhere() -> None:
 # --------------------------------------------------------------------------------------------------- code
 
 
-def imports(path: Path) -> set[str]:
-    """Modules of the package that a file imports at run time, by their first name below the package."""
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name below the package."""
+    paths = {path.relative_to(PACKAGE).with_suffix(""): path for path in PACKAGE.rglob("*.py")}
+    return {".".join(name.parts).removesuffix(".__init__"): path for name, path in paths.items()}
+
+
+def imports(path: Path, known: Collection[str]) -> set[str]:
+    """Modules of the package that a file imports anywhere: in functions, for types, and when it is run as well."""
     found = set()
-    for node in _run_time_nodes(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dreamer_helpers":
-            below = (node.module or "").split(".")[1:]
-            found |= {below[0]} if below else {alias.name for alias in node.names}
-    return found
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: imports are absolute, so that they can be searched for"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        below = [name.removeprefix("dreamer_helpers.") for name in names if name.startswith("dreamer_helpers.")]
+        found |= {name if name in known else name.rpartition(".")[0] for name in below}
+    return found & set(known)
 
 
-def _run_time_nodes(tree: ast.AST) -> list[ast.AST]:
-    """All nodes but those under ``if TYPE_CHECKING`` or ``if __name__ ...``."""
-    nodes = []
-    for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and re.match("TYPE_CHECKING|__name__", ast.unparse(child.test)):
-            continue
-        nodes += [child, *_run_time_nodes(child)]
-    return nodes
+def test_imports_make_no_circle() -> None:
+    paths = modules()
+    graph = {name: imports(path, paths) - {name} for name, path in paths.items()}
+    assert sum(map(len, graph.values())) > 100
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
 
 
 def test_every_module_has_a_floor_and_imports_point_down() -> None:
-    floor = {name: number for number, names in FLOORS.items() for name in names}
-    assert {path.stem for path in PACKAGE.glob("*.py")} - BESIDE == set(floor)
+    paths, floor = modules(), {name: number for number, names in FLOORS.items() for name in names}
+    assert {path.stem for path in PACKAGE.glob("*.py")} - BESIDE == {name for name in floor if "." not in name}
     for name in floor:
-        used = imports(PACKAGE / f"{name}.py")
+        used = imports(paths[name], paths)
         assert used <= set(floor), f"{name} imports {used - set(floor)}, which belongs to the notebooks"
         above = {other for other in used if floor[other] > floor[name]}
         assert not above, f"{name} imports {above} from a floor above"
+
+
+@pytest.mark.parametrize("planted", ["import dreamer_helpers.agent", "from dreamer_helpers import agent"])
+@pytest.mark.parametrize(
+    "place", ["{}", "def f():\n    {}", "if TYPE_CHECKING:\n    {}", "if __name__ == 'x':\n    {}"]
+)
+def test_an_import_is_found_wherever_it_stands(planted: str, place: str, tmp_path: Path) -> None:
+    (tmp_path / "planted.py").write_text(place.format(planted))
+    assert imports(tmp_path / "planted.py", modules()) == {"agent"}
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [("symlog", ("agent", "world_model", "nets", "gymnasium")), ("world_model", ("agent", "actor_critic", "parts"))],
+)
+def test_a_module_loads_no_more_than_it_is_made_of(module: str, absent: tuple[str, ...]) -> None:
+    check = (
+        f"import sys, dreamer_helpers.{module}; names = {{name.split('.')[-1] for name in sys.modules}};"
+        f"sys.exit(bool(names & set({absent!r})))"
+    )
+    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["world_model", "actor_critic", "agent", "nets", "distributions"])
+def test_equations_stand_without_machinery(name: str) -> None:
+    """No switch for speed, no search for attributes of a learner's part, nothing of ``fast.py``."""
+    words = re.findall(r"fast|hasattr|getattr|few_rows|lowered|autocast_cache", (PACKAGE / f"{name}.py").read_text())
+    assert not words
 
 
 def code_lines(source: str) -> int:
@@ -124,8 +165,7 @@ def code_lines(source: str) -> int:
 
 def test_the_algorithm_can_be_read_in_an_evening() -> None:
     lines = {name: code_lines((PACKAGE / f"{name}.py").read_text()) for name in ALGORITHM}
-    assert sum(lines.values()) - sum(lines[name] for name in ("variants", "checkpoint", "fast")) < 2000, lines
-    assert sum(lines.values()) < 2500, lines
+    assert sum(count for name, count in lines.items() if name not in HELP) < 2000, lines
 
 
 def test_functions_are_short() -> None:
