@@ -1,9 +1,18 @@
-"""What the notebooks need to be a course: budgets, claims, and one call that prepares the machine."""
+"""What the notebooks need to be a course: budgets, claims, and one call that prepares the machine.
+
+Each lesson has a folder here, ``lesson_NN``, with what only that lesson needs: ``exercises.py``, ``widgets.py``, and
+``data.py``, which makes the files that it ships. Each of the three may be absent.
+"""
 
 from __future__ import annotations
 
 import os
+import pkgutil
+import re
 from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import TypeVar
 
 from dreamer_helpers.errors import UserError
@@ -20,6 +29,14 @@ def budget(full: T, ci: T) -> T:
     if chosen not in ("full", "ci"):
         raise UserError(f"COURSE_BUDGET must be full or ci, not {chosen!r}")
     return full if chosen == "full" else ci
+
+
+def lesson_modules(kind: str) -> dict[str, ModuleType]:
+    """Import the module ``kind`` (such as ``exercises``) of every lesson that has it: by number ("01"), in order."""
+    folders = [name for _, name, is_folder in pkgutil.iter_modules(__path__) if is_folder]
+    numbers = sorted(found[1] for name in folders if (found := re.fullmatch(r"lesson_(\d\d)", name)))
+    paths = {number: f"{__name__}.lesson_{number}.{kind}" for number in numbers}
+    return {number: import_module(path) for number, path in paths.items() if find_spec(path)}
 
 
 class ClaimError(AssertionError):
