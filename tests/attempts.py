@@ -24,7 +24,7 @@ Right = Mapping[str, Sequence[str]]
 """Other right ways to write each exercise: whole cells."""
 Mistakes = Mapping[str, Mapping[str, str]]
 """Plausible mistakes for each exercise, and what the message must say. A mistake is the body of the function, or a
-whole cell that begins with def or class. The words are a regular expression in which parentheses and + are themselves."""
+whole cell that begins with def or class. In the words, a regular expression, parentheses and + are themselves."""
 Explorers = Mapping[str, tuple[Callable[[], Explorer], dict[str, Any], str]]
 """For each explorer, by the name of its class: how to make one, values to set, and what it must then say."""
 

@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] tags=["long"]
 # # 09 Train: the whole agent, from nothing
 #
 # In this lesson an agent starts with random weights and ends with two skills: it balances a pole, and it finds its
