@@ -7,11 +7,10 @@ Each lesson has a folder here, ``lesson_NN``, with what only that lesson needs: 
 from __future__ import annotations
 
 import os
-import pkgutil
-import re
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
@@ -33,8 +32,8 @@ def budget(full: T, ci: T) -> T:
 
 def lesson_modules(kind: str) -> dict[str, ModuleType]:
     """Import the module ``kind`` (such as ``exercises``) of every lesson that has it: by number ("01"), in order."""
-    folders = [name for _, name, is_folder in pkgutil.iter_modules(__path__) if is_folder]
-    numbers = sorted(found[1] for name in folders if (found := re.fullmatch(r"lesson_(\d\d)", name)))
+    folders = [folder for place in __path__ for folder in Path(place).glob("lesson_[0-9][0-9]")]
+    numbers = sorted(folder.name.removeprefix("lesson_") for folder in folders)
     paths = {number: f"{__name__}.lesson_{number}.{kind}" for number in numbers}
     return {number: import_module(path) for number, path in paths.items() if find_spec(path)}
 
