@@ -40,8 +40,8 @@ check: setup      ## the quick tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q -m "not slow"
 
-colab: $(COLAB)   ## exercises, widgets and lessons 00 to 02 on the versions that Colab has
-	$(COLAB)/bin/python -m pytest -W ignore -k "not 09_train" tests/test_exercises.py tests/test_explorers.py \
+colab: $(COLAB)   ## exercises, widgets and all but the long lessons on the versions that Colab has
+	$(COLAB)/bin/python -m pytest -W ignore -m "not long" tests/lessons tests/test_exercises.py tests/test_explorers.py \
 		tests/test_dream_player.py tests/test_course.py tests/test_notebooks.py
 
 $(COLAB): tests/colab.txt

@@ -1,21 +1,14 @@
-"""The dream to play in, and the files that the course ships for it."""
+"""The dream to play in."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from dreamer_helpers import dreams
-from dreamer_helpers.course.data import DATA, MANIFEST, STEPS, recorded, shipped
-from dreamer_helpers.errors import UserError
 from dreamer_helpers.train import DreamerV3
 from dreamer_helpers.widgets import DreamPlayer
 from dreamer_helpers.worlds import Orchard
@@ -95,42 +88,3 @@ def test_without_anywidget_there_are_the_buttons(monkeypatch: pytest.MonkeyPatch
     with_keyboard = len(player().children)
     monkeypatch.setitem(sys.modules, "anywidget", None)
     assert len(player().children) == with_keyboard - 1
-
-
-# -------------------------------------------------------------------------------------------- shipped files
-
-
-def test_what_is_shipped_is_what_the_manifest_says() -> None:
-    entries = json.loads(MANIFEST.read_text())
-    for name, entry in entries.items():
-        content = shipped(name).read_bytes()
-        assert set(entry) == {"what", "made", "bytes", "sha256", "licence"}
-        assert len(content) == entry["bytes"] < 8e6
-        assert hashlib.sha256(content).hexdigest() == entry["sha256"]
-    other = {"README.md", "manifest.json", "results.json", "learning.png"}
-    assert {path.name for path in DATA.iterdir()} == set(entries) | other
-
-
-def test_recorded_episodes_are_those_that_were_played() -> None:
-    games = recorded("orchard_episodes.npz")
-    assert len(games) == 40
-    for i in (0, 7, 39):
-        again = dreams.random_episode(ORCHARD, seed=1000 + i, max_steps=20)
-        np.testing.assert_array_equal(games[i].obs["image"], again.obs["image"])
-        for name in STEPS:
-            np.testing.assert_array_equal(getattr(games[i], name), getattr(again, name))
-
-
-def test_a_missing_or_damaged_file_says_how_to_get_it_back(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"manifest.json is missing; get it back with `git checkout data/`"):
-        shipped("orchard_agent.safetensors", tmp_path)
-    shutil.copy(MANIFEST, tmp_path)
-    with pytest.raises(UserError, match=r"orchard_agent.safetensors is missing; .*make_data.py"):
-        shipped("orchard_agent.safetensors", tmp_path)
-    (tmp_path / "orchard_agent.safetensors").write_bytes(b"half of it")
-    with pytest.raises(UserError, match="is damaged"):
-        shipped("orchard_agent.safetensors", tmp_path)
-    with pytest.raises(
-        UserError, match=r"no shipped file 'orchard_agent.safetensor' \(did you mean 'orchard_agent.safetensors'"
-    ):
-        shipped("orchard_agent.safetensor", tmp_path)

@@ -1,10 +1,11 @@
 """Build the committed notebooks from their sources, and check that they fit together.
 
-    python tools/build_notebooks.py [LESSON]         python tools/build_notebooks.py --check | --answers
+    python tools/build_notebooks.py [LESSON]         python tools/build_notebooks.py --check | --table | --answers
 
 A source is a Python file in jupytext's percent format, ``notebooks/source/NN_name.py``. Building means: convert,
-execute from top to bottom, strip what changes from run to run, write ``notebooks/NN_name.ipynb``. ``--answers``
-writes the teacher's set to ``answers/``: the same notebooks, not run, with the reference in place of every stub.
+execute from top to bottom, strip what changes from run to run, write ``notebooks/NN_name.ipynb``, and make the README's
+table of lessons anew from their first cells; ``--table`` does this last alone. ``--check`` finds what does not fit.
+``--answers`` writes the teacher's set to ``answers/``: the same notebooks, not run, with the reference in every stub.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from dreamer_helpers.course.exercises import find, reference_source
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS, ANSWERS = ROOT / "notebooks", ROOT / "answers"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- lessons: written by make notebooks -->", "<!-- end of lessons -->"
+ROWS = ("You will be able to", "You need", "Reading", "Computing", "Exercises")
+"""What the table in the first cell of every lesson says."""
 MAX_BYTES = 1_000_000
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -105,11 +110,52 @@ def _cell_faults(cell: NotebookNode) -> list[str]:
     return found
 
 
+def front(source: Path) -> dict[str, str]:
+    """What the first cell of a lesson says: its ``number``, its ``title``, and the :data:`ROWS` of its table.
+
+    Raises ValueError if something is missing.
+    """
+    cell = convert(source).cells[0].source
+    heading, rows = (
+        re.match(r"# (\d\d) (.+)", cell),
+        dict(re.findall(r"^\| ([^|]+) \| (.{3,}) \|$", cell, re.MULTILINE)),
+    )
+    if missing := [row for row in ROWS if row not in rows] + ["# NN Title"] * (heading is None):
+        raise ValueError(f"{source.name}: its first cell lacks {', '.join(missing)}")
+    return {"number": heading[1], "title": heading[2], **{row: rows[row] for row in ROWS}}
+
+
+def with_table(readme: str, sources: list[Path]) -> str:
+    """The README with the table of these lessons between its two marks. Raises ValueError as :func:`front` does."""
+    lines = [
+        "| | lesson | you will be able to | reading | computing, on two CPU cores | exercises |",
+        "| --- " * 6 + "|",
+    ]
+    for source in sources:
+        says = front(source)
+        link = f"[{says['title']}](notebooks/{source.stem}.ipynb)"
+        computing = says["Computing"].split(" on two CPU cores")[0]
+        cells = (says["number"], link, says["You will be able to"], says["Reading"], computing, says["Exercises"])
+        lines.append(f"| {' | '.join(cells)} |")
+    before, _, rest = readme.partition(BEGIN)
+    return "\n".join([before + BEGIN, *lines, END]) + rest.partition(END)[2]
+
+
+def table_faults(sources: list[Path]) -> list[str]:
+    """What is wrong with the README's table of lessons, a line each."""
+    try:
+        fits = README.read_text() == with_table(README.read_text(), sources)
+    except ValueError as error:
+        return [str(error)]
+    return [] if fits else ["README.md: its table of lessons is out of date; run make notebooks"]
+
+
 def main(arguments: list[str]) -> int:
     """Build all lessons, or the one named, or check all; returns the exit status."""
     sources = sorted((LESSONS / "source").glob("*.py"))
     if arguments == ["--check"]:
         found = [fault for source in sources for fault in faults(LESSONS / f"{source.stem}.ipynb", source)]
+        found += table_faults(sources)
         print("\n".join(found) or f"{len(sources)} notebooks fit their sources")
         return bool(found)
     if arguments == ["--answers"]:
@@ -118,12 +164,14 @@ def main(arguments: list[str]) -> int:
             nbformat.write(answered(convert(source)), ANSWERS / f"{source.stem}.ipynb")
         print(f"{len(sources)} notebooks with answers are in {ANSWERS.relative_to(ROOT)}")
         return 0
-    chosen = [s for s in sources if not arguments or s.stem.startswith(arguments[0])]
-    if not chosen:
+    table_only = arguments == ["--table"]
+    chosen = [s for s in sources if not table_only and (not arguments or s.stem.startswith(arguments[0]))]
+    if not chosen and not table_only:
         print(f"error: no source begins with {arguments[0]!r}", file=sys.stderr)
         return 2
     for source in chosen:
         print(f"building {build(source).relative_to(ROOT)}")
+    README.write_text(with_table(README.read_text(), sources))
     return 0
 
 

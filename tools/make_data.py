@@ -1,70 +1,72 @@
-"""Remake what ``data/`` ships for the lessons, and its manifest.
+"""Remake what ``data/`` ships for the lessons, its manifest, and the table in its README.
 
-    python tools/make_data.py [agent] [episodes]
+    python tools/make_data.py [FILE ...]
 
-remakes what is named, or both; the agent takes about 5 minutes. The manifest says of each file what it is, how it was
-made, its size and its sha256, which loading checks.
+remakes the files named, or all. Lessons say how: ``MAKES`` in ``dreamer_helpers/course/lesson_NN/data.py`` maps names
+of files to functions that write them. The manifest says of each file what it is, how it was made, its size and its
+sha256, which loading checks.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+from dreamer_helpers import device
+from dreamer_helpers.course import lesson_modules
+from dreamer_helpers.course.data import DATA, MANIFEST, Origin
 
-from dreamer_helpers import checkpoint, device, dreams
-from dreamer_helpers.config import preset
-from dreamer_helpers.course.data import DATA, MANIFEST, write_episodes
-from dreamer_helpers.train import train
-
-ORCHARD, STEPS, SEED = "dreamer_helpers/Orchard-v0", 14_000, 1
-
-
-def agent() -> None:
-    """Train the agent of lesson 00 and write it down."""
-    progress = train(preset("cpu"), ORCHARD, STEPS, seed=SEED)
-    path = DATA / "orchard_agent.safetensors"
-    checkpoint.save(path, progress.agent, optimizer=False)
-    path.chmod(0o644)
-    enter(
-        path.name,
-        "an agent of the preset cpu that learned the Orchard, without its optimizer",
-        f"python tools/make_data.py agent: {progress.steps} steps, seed {SEED}, {progress.updates} updates",
-    )
+BEGIN, END = "<!-- files of lessons: written by tools/make_data.py -->", "<!-- end of files -->"
 
 
-def episodes(number: int = 40, longest: int = 20) -> None:
-    """Record games of random moves in the Orchard."""
-    games = [dreams.random_episode(ORCHARD, seed=1000 + i, max_steps=longest) for i in range(number)]
-    write_episodes(DATA / "orchard_episodes.npz", games)
-    steps = np.sum([len(game) for game in games])
-    enter(
-        "orchard_episodes.npz",
-        f"{number} episodes of random moves in the Orchard, {steps} steps: pictures, actions, rewards, ends",
-        f"python tools/make_data.py episodes: seeds 1000 to {999 + number}, at most {longest} steps each",
-    )
+def makers() -> dict[str, Callable[[Path], Origin]]:
+    """The function that makes each file, from the folders of all lessons."""
+    return {name: make for module in lesson_modules("data").values() for name, make in module.MAKES.items()}
 
 
-def enter(name: str, what: str, made: str) -> None:
+def enter(path: Path, origin: Origin, manifest: Path = MANIFEST) -> None:
     """Enter a file into the manifest as it is now."""
-    content = (DATA / name).read_bytes()
-    entries = json.loads(MANIFEST.read_text()) if MANIFEST.exists() else {}
-    entries[name] = {
-        "what": what, "made": made, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(),
-        "licence": "MIT, as the code",
+    content = path.read_bytes()
+    entries = json.loads(manifest.read_text()) if manifest.exists() else {}
+    entries[path.name] = {
+        "what": origin.what, "made": f"python tools/make_data.py {path.name}: {origin.made}", "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(), "licence": "MIT, as the code",
     }  # fmt: skip
-    MANIFEST.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n")
-    print(f"{name}: {len(content):,} bytes")
+    manifest.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n")
+    print(f"{path.name}: {len(content):,} bytes")
 
 
-PARTS = {"agent": agent, "episodes": episodes}
+def with_table(readme: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """The README of ``data/`` with the table of the manifest's files between its two marks."""
+    lines = ["| file of a lesson | what it is | made by |", "| --- | --- | --- |"]
+    lines += [f"| `{name}` | {entry['what']} | {_code(entry['made'])} |" for name, entry in entries.items()]
+    before, _, rest = readme.partition(BEGIN)
+    return "\n".join([before + BEGIN, *lines, END]) + rest.partition(END)[2]
+
+
+def _code(made: str) -> str:
+    """How a file was made, its command as code."""
+    return re.sub(r"^(.+?): ", r"`\1`: ", made)
+
+
+def main(names: list[str]) -> int:
+    """Make the files named, or all; returns the exit status."""
+    makes = makers()
+    if unknown := set(names) - set(makes):
+        print(f"error: no {', '.join(sorted(unknown))}; there are {', '.join(makes)}", file=sys.stderr)
+        return 2
+    device.set_threads(1)
+    for name in names or makes:
+        enter(DATA / name, makes[name](DATA / name))
+    readme = DATA / "README.md"
+    readme.write_text(with_table(readme.read_text(), json.loads(MANIFEST.read_text())))
+    return 0
 
 
 if __name__ == "__main__":
-    if unknown := set(sys.argv[1:]) - set(PARTS):
-        sys.exit(f"error: no {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    device.set_threads(1)
-    for part in sys.argv[1:] or PARTS:
-        PARTS[part]()
+    sys.exit(main(sys.argv[1:]))

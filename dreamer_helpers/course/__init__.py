@@ -1,9 +1,17 @@
-"""What the notebooks need to be a course: budgets, claims, and one call that prepares the machine."""
+"""What the notebooks need to be a course: budgets, claims, and one call that prepares the machine.
+
+Each lesson has a folder here, ``lesson_NN``, with what only that lesson needs: ``exercises.py``, ``widgets.py``, and
+``data.py``, which makes the files that it ships. Each of the three may be absent.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 from dreamer_helpers.errors import UserError
@@ -20,6 +28,14 @@ def budget(full: T, ci: T) -> T:
     if chosen not in ("full", "ci"):
         raise UserError(f"COURSE_BUDGET must be full or ci, not {chosen!r}")
     return full if chosen == "full" else ci
+
+
+def lesson_modules(kind: str) -> dict[str, ModuleType]:
+    """Import the module ``kind`` (such as ``exercises``) of every lesson that has it: by number ("01"), in order."""
+    folders = [folder for place in __path__ for folder in Path(place).glob("lesson_[0-9][0-9]")]
+    numbers = sorted(folder.name.removeprefix("lesson_") for folder in folders)
+    paths = {number: f"{__name__}.lesson_{number}.{kind}" for number in numbers}
+    return {number: import_module(path) for number, path in paths.items() if find_spec(path)}
 
 
 class ClaimError(AssertionError):

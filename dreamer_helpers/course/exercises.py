@@ -16,7 +16,6 @@ from __future__ import annotations
 import ast
 import builtins
 import html
-import importlib
 import inspect
 import linecache
 import os
@@ -27,6 +26,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from dreamer_helpers.course import lesson_modules
 from dreamer_helpers.course.passport import Passport
 from dreamer_helpers.errors import UserError, did_you_mean
 
@@ -35,7 +35,8 @@ from dreamer_helpers.errors import UserError, did_you_mean
 class Exercise:
     """One exercise: its reference is the package's own object, its checks raise AssertionError on an attempt.
 
-    ``minutes`` is what a learner may need, ``methods`` names the methods of a class that are to be written, and
+    ``minutes`` is what a learner may need. ``slot`` names the field of the agent's ``Parts`` that the exercise fills,
+    empty for one that has no place in the agent. ``methods`` names the methods of a class that are to be written, and
     ``uses`` the exercises that an attempt may call.
     """
 
@@ -45,14 +46,13 @@ class Exercise:
     checks: tuple[Callable[[Any], None], ...]
     hints: tuple[str, ...]
     minutes: int
+    slot: str
     methods: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
 
 
 REGISTRY: dict[str, Exercise] = {}
-"""All exercises, by name. The modules of :data:`LESSONS` fill it when they are imported."""
-
-LESSONS = ("lesson_01", "lesson_02")
+"""All exercises, by name: :func:`load_lessons` fills it."""
 
 
 def register(*exercises: Exercise) -> None:
@@ -64,9 +64,8 @@ def register(*exercises: Exercise) -> None:
 
 
 def load_lessons() -> None:
-    """Import the modules that register exercises."""
-    for lesson in LESSONS:
-        importlib.import_module(f"dreamer_helpers.course.{lesson}")
+    """Import the exercises of every lesson's folder, which register themselves."""
+    lesson_modules("exercises")
 
 
 def find(name: str) -> Exercise:

@@ -32,7 +32,7 @@ from torch import nn
 from dreamer_helpers import plots
 from dreamer_helpers.course import claims
 from dreamer_helpers.course.exercises import exercise, hint, reset, scoreboard, show_solution
-from dreamer_helpers.widgets import RewardHistogram, SymlogExplorer
+from dreamer_helpers.course.lesson_01.widgets import RewardHistogram, SymlogExplorer
 
 # %% [markdown]
 # ## 1. A puzzle: three purses

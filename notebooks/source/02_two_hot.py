@@ -32,8 +32,8 @@ from torch import nn
 from dreamer_helpers import plots
 from dreamer_helpers.course import budget, claims
 from dreamer_helpers.course.exercises import exercise, hint, reset, scoreboard, show_solution
+from dreamer_helpers.course.lesson_02.widgets import LotteryExplorer, TwoHotExplorer
 from dreamer_helpers.symlog import symexp, symlog
-from dreamer_helpers.widgets import LotteryExplorer, TwoHotExplorer
 
 # %% [markdown]
 # ## 1. A puzzle: the shouting network

@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] tags=["long"]
 # # 09 Train: the whole agent, from nothing
 #
 # In this lesson an agent starts with random weights and ends with two skills: it balances a pole, and it finds its
@@ -188,13 +188,13 @@ print(f"{'sum':<14}{by_hand.item():>15.3f}")
 # %%
 agent.zero_grad()
 by_hand.backward()
-hand_gradient = agent.world_model.rssm.cell.gates.weight.grad.clone()
+hand_gradient = agent.world_model.cell.gates.weight.grad.clone()
 agent.zero_grad()
 agent.normalizer.load_state_dict(kept)  # the running return range moved: put it back
 torch.manual_seed(1)
 total, _, _ = agent.loss(batch)
 total.backward()
-package_gradient = agent.world_model.rssm.cell.gates.weight.grad
+package_gradient = agent.world_model.cell.gates.weight.grad
 apart = (hand_gradient - package_gradient).norm() / package_gradient.norm()
 print(f"by hand {by_hand.item():.6f}   package {total.item():.6f}")
 print(f"the gradients differ by {apart.item():.0e} of their length")

@@ -79,7 +79,7 @@ register(
             "The size is log(1 + |x|): 0 at 0, and growing ever more slowly.",
             "torch has a function for log(1 + y) that stays exact for small y: `torch.log1p`.",
         ),
-        minutes=3,
+        minutes=3, slot="symlog",
     ),
     Exercise(
         "symexp", "01", symexp,
@@ -89,7 +89,7 @@ register(
             "x = exp(y) - 1; for negative numbers work with |y| and put the sign back.",
             "`torch.expm1` is exp(y) - 1, exact for small y.",
         ),
-        minutes=3,
+        minutes=3, slot="symexp",
     ),
     Exercise(
         "symlog_slope", "01", symlog_slope,
@@ -98,6 +98,6 @@ register(
             "For positive x: what is the derivative of log(1 + x)?",
             "1 / (1 + x). symlog is odd, and the slope of an odd function is the same on both sides: use |x|.",
         ),
-        minutes=2,
+        minutes=2, slot="",  # explains why symlog teaches small and large alike; the agent leaves slopes to autograd
     ),
 )  # fmt: skip

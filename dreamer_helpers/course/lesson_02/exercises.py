@@ -143,7 +143,7 @@ register(
             "Compute n // 2 + 1 entries from -limit to 0 and append the first n // 2 of them, flipped and with the "
             "other sign.",
         ),
-        minutes=6, uses=("symexp",),
+        minutes=6, slot="symexp_bins", uses=("symexp",),
     ),
     Exercise(
         "two_hot_encoding", "02", two_hot_encoding,
@@ -155,7 +155,7 @@ register(
             "Write the two weights into zeros with `scatter_add_(-1, index[..., None], weight[..., None])`: on the "
             "outermost bins both indices agree, and adding makes 1.",
         ),
-        minutes=10,
+        minutes=10, slot="two_hot_encoding",
     ),
     Exercise(
         "two_hot_loss", "02", two_hot_loss, (_loss_values, _loss_shape, _large_logits, _gradient_to_logits_only),
@@ -164,7 +164,7 @@ register(
             "`torch.log_softmax(logits, -1)` is safe where log(softmax) is not. Sum over the last axis only.",
             "The target is given: `two_hot_encoding(target.detach(), bins)`.",
         ),
-        minutes=4, uses=("two_hot_encoding",),
+        minutes=4, slot="two_hot_loss", uses=("two_hot_encoding",),
     ),
     Exercise(
         "two_hot_mean", "02", two_hot_mean, (_mean_values, _exact_zero),
@@ -174,6 +174,6 @@ register(
             "Split the terms into lower half, middle (if n is odd) and upper half; flip the lower half, add it to the "
             "upper one, then sum.",
         ),
-        minutes=6,
+        minutes=6, slot="two_hot_mean",
     ),
 )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Lesson 02, two-hot: its exercises and its widgets."""

@@ -1,0 +1,70 @@
+"""Lesson 01: other right answers to its exercises, planted mistakes, and its explorers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+import attempts
+from dreamer_helpers.course.lesson_01.widgets import RewardHistogram, SymlogExplorer
+from dreamer_helpers.widgets import Explorer
+
+RIGHT: attempts.Right = {
+    "symlog": ["def symlog(x):\n    return torch.log1p(x.clamp(min=0)) - torch.log1p(-x.clamp(max=0))"],
+    "symexp": ["def symexp(x):\n    return torch.expm1(x.clamp(min=0)) - torch.expm1(-x.clamp(max=0))"],
+    "symlog_slope": ["def symlog_slope(x):\n    return (x.abs() + 1) ** -1"],
+}
+
+MISTAKES: attempts.Mistakes = {
+    "symlog": {
+        "return torch.log(1 + x)": r"symlog(\[-1.0\])",
+        "return torch.log1p(torch.abs(x))": r"symlog(\[-1.0\]) gave 0.6931, and -0.6931 is right",
+        "return torch.sign(x) * torch.log(torch.abs(x))": r"symlog(\[0.0\])",
+        "return torch.sign(x) * torch.log(1 + torch.abs(x))": "near 0 symlog is the identity",
+        "return torch.sign(x) * torch.log10(1 + torch.abs(x))": r"symlog(\[1.0\]) gave 0.301, and 0.6931 is right",
+        "torch.sign(x) * torch.log1p(torch.abs(x))": "gave None: is there a `return`",
+        "return (torch.sign(x) * torch.log1p(torch.abs(x))).detach()": "no gradient flows back",
+        "return torch.tensor([v.sign() * v.abs().log1p() for v in x.flatten()]).reshape(x.shape)": "no gradient|GPU",
+        "return float(x.sum())": "gave float, not a tensor",
+        "return (torch.sign(x) * torch.log1p(torch.abs(x))).float()": "is of type torch.float32, not torch.float64",
+        "return x.sign_() * torch.log1p(x.abs_())": "changed its input",
+        "return torch.sing(x)": "AttributeError.*in the line `return torch.sing",
+    },
+    "symexp": {
+        "return torch.exp(x) - 1": r"symexp(\[-1.0\])",
+        "return torch.sign(x) * torch.exp(torch.abs(x))": r"symexp(\[1.0\]) gave 2.718, and 1.718 is right",
+        "return torch.sign(x) * (torch.exp(torch.abs(x)) - 1)": "subtracting 1 yourself leaves nothing",
+        "return torch.sign(x) * torch.expm1(x)": r"symexp(\[-1.0\]) gave 0.6321, and -1.718 is right",
+        "return torch.expm1(torch.abs(x))": r"symexp(\[-1.0\]) gave 1.718, and -1.718 is right",
+        "return torch.sign(x) * torch.expm1(torch.abs(x)).clamp(max=1e6)": r"symexp(symlog(-1e+08)) gave -1e+06",
+    },
+    "symlog_slope": {
+        "return 1 / (1 + x)": r"symlog_slope(\[-1.0\]) gave inf",
+        "return 1 / x.abs()": r"symlog_slope(\[0.0\]) gave inf",
+        "return torch.sign(x) / (1 + torch.abs(x))": r"symlog_slope(\[0.0\]) gave 0.0, and 1.0 is right",
+        "return 1 / (1 + x ** 2)": r"symlog_slope(\[3.0\]) gave 0.1, and 0.25 is right",
+        "return torch.log1p(torch.abs(x))": r"symlog_slope(\[0.0\]) gave 0.0, and 1.0 is right",
+    },
+}
+
+REWARDS = {"maze": np.array([0.0, 1.0]), "treasure": np.array([1.0, 1e5])}
+EXPLORERS: attempts.Explorers = {
+    "SymlogExplorer": (SymlogExplorer, {"power": 3.0, "sign": "-"}, "At x = -1000, symlog is -6.909, its slope 0.001"),
+    "RewardHistogram": (lambda: RewardHistogram(REWARDS), {"shown": "symlog"}, "maze 6 %, treasure 94 %"),
+}
+
+
+@attempts.right_answers(RIGHT)
+def test_another_right_answer_passes(name: str, source: str) -> None:
+    attempts.assert_right(name, source)
+
+
+@attempts.wrong_answers(MISTAKES)
+def test_a_planted_mistake_is_named(name: str, body: str, words: str) -> None:
+    attempts.assert_named(name, body, words)
+
+
+@attempts.explorers(EXPLORERS)
+def test_what_is_set_is_drawn_and_said(make: Callable[[], Explorer], values: dict, words: str) -> None:
+    attempts.assert_moves(make, values, words)
