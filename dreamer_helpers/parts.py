@@ -99,10 +99,8 @@ class Parts:
 
     def foreign(self) -> dict[str, str]:
         """The slots that hold another piece than the package's own, and the names of these."""
-        found = {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.default is not getattr(self, f.name)
-        }
-        return {name: getattr(piece, "__qualname__", repr(piece)) for name, piece in found.items()}
+        slots = ((slot.name, getattr(self, slot.name), slot.default) for slot in dataclasses.fields(Parts))
+        return {name: getattr(piece, "__qualname__", repr(piece)) for name, piece, own in slots if piece is not own}
 
     # ----------------------------------------------------------------------------- what the agent is made of
 
@@ -188,13 +186,9 @@ class Parts:
 
 @dataclass(frozen=True)
 class OwnParts(Parts):
-    """:class:`Parts` from a passport, which say whose each is."""
+    """:class:`Parts` from a passport, which say whose each is: ``notes`` by slot, or by exercise where it has none."""
 
     notes: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
-
-    def foreign(self) -> dict[str, str]:
-        """See :meth:`Parts.foreign`."""
-        return {name: piece for name, piece in super().foreign().items() if name != "notes"}
 
     def report(self) -> str:
         """A line for each slot: *yours* or *the course's*, and what was left out and why."""

@@ -28,9 +28,11 @@ import numpy as np
 import torch
 
 from dreamer_helpers import bounds, dreams, plots, worlds
+from dreamer_helpers.agent import DreamerV3, split_context
 from dreamer_helpers.config import preset
 from dreamer_helpers.course import budget, claims
-from dreamer_helpers.train import DreamerV3, Trainer, evaluate, split_context
+from dreamer_helpers.evaluate import evaluate
+from dreamer_helpers.trainer import Trainer
 from dreamer_helpers.video import to_uint8
 from dreamer_helpers.widgets import Scrubber, TrainingDashboard
 from dreamer_helpers.world_model import State
@@ -67,7 +69,7 @@ from dreamer_helpers.world_model import State
 
 # %%
 config = preset("cpu")
-trainer = Trainer(config, "CartPole-v1", steps=10_000, seed=0)
+trainer = Trainer(config, "CartPole-v1", steps=10_000, seed=0, speed="readable")
 agent = trainer.agent
 for name in ("world_model", "actor", "critic"):
     learned = sum(p.numel() for p in getattr(agent, name).parameters() if p.requires_grad)
@@ -105,8 +107,8 @@ print("steps   ", tuple(steps["vector"].shape), " prev_action", tuple(steps["pre
 # by it: `dyn` moves the prior towards the posterior, `rep` (at a tenth of the scale) the posterior towards the prior.
 
 # %%
-torch.manual_seed(1)
-model_losses, states = agent.world_model.loss(steps, carry)  # each (B, T)
+chance = agent.generator.manual_seed(1)  # where the agent draws its random numbers from
+model_losses, states = agent.world_model.loss(steps, carry, chance)  # each (B, T)
 for name, loss in model_losses.items():
     print(f"{name:<10}{tuple(loss.shape)}   mean {loss.mean().item():.3f}")
 
@@ -122,7 +124,12 @@ deter, stoch = states.deter[:, -last:], states.stoch[:, -last:]  # (B, 8, D), (B
 starts = State(deter.flatten(0, 1), stoch.flatten(0, 1)).detach()
 is_terminal = steps["is_terminal"][:, -last:]
 dream = agent.parts.dream(
-    agent.world_model, agent.actor, starts, is_terminal.flatten(), config.imagination_horizon
+    agent.world_model,
+    agent.actor,
+    starts,
+    is_terminal.flatten(),
+    config.imagination_horizon,
+    chance,
 )
 count, horizon = len(starts.deter), config.imagination_horizon
 print(f"{count} dreams of {horizon} steps: {count * horizon:,} imagined steps")
@@ -138,14 +145,7 @@ parts = agent.parts
 # the range of returns is followed from batch to batch: keep where it stands, for the comparison below
 kept = {name: value.clone() for name, value in agent.normalizer.state_dict().items()}
 behaviour_losses, returns, metrics = parts.imagination_losses(
-    dream,
-    agent.actor,
-    agent.critic,
-    agent.normalizer,
-    config,
-    parts.actor_loss,
-    parts.critic_loss,
-    parts.compute_returns,
+    dream, agent.actor, agent.critic, agent.normalizer, config
 )
 features = State(deter, stoch).features
 replay_critic = parts.replay_critic_loss(
@@ -160,7 +160,7 @@ replay_critic = parts.replay_critic_loss(
     config.lambda_,
 )
 with torch.no_grad():
-    values = agent.critic.mean(agent.critic(dream.features))
+    values = agent.critic.mean(agent.critic(dream.features[:, :-1]))
 advantage = (returns - values) / metrics["return_scale"]
 for name, x in (
     ("returns of the dreams", returns),
@@ -191,7 +191,7 @@ by_hand.backward()
 hand_gradient = agent.world_model.cell.gates.weight.grad.clone()
 agent.zero_grad()
 agent.normalizer.load_state_dict(kept)  # the running return range moved: put it back
-torch.manual_seed(1)
+agent.generator.manual_seed(1)
 total, _, _ = agent.loss(batch)
 total.backward()
 package_gradient = agent.world_model.cell.gates.weight.grad

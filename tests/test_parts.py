@@ -1,0 +1,214 @@
+"""The slots: each is used by the agent, a learner's pieces fill them, and what they cannot do is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from dreamer_helpers import train
+from dreamer_helpers.agent import DreamerV3
+from dreamer_helpers.course import exercises
+from dreamer_helpers.errors import UserError
+from dreamer_helpers.parts import OURS, Parts
+from helpers import TINY, make_batch
+
+OBSERVATION = spaces.Dict({"image": spaces.Box(0, 255, (8, 8, 3), "uint8"), "vector": spaces.Box(-1, 1, (3,))})
+ACTIONS = {"continuous_policy": spaces.Box(-1, 1, (2,))}
+SLOTS = [slot.name for slot in dataclasses.fields(Parts)]
+ACTING = {"symexp", "percentile_normalize"}  # not needed to learn
+
+
+def make_agent(parts: Parts | None = None, actions: spaces.Space | None = None, **settings: Any) -> DreamerV3:
+    """The same tiny agent each time."""
+    return DreamerV3(dataclasses.replace(TINY, **settings), OBSERVATION, actions or spaces.Discrete(3), parts)
+
+
+def watched(piece: Any, calls: list[int]) -> Any:
+    """The same piece, or a class of its own that does the same, which leaves a note whenever it is used."""
+    if inspect.isclass(piece):
+        return type("Mine", (piece,), {"__init__": watched(piece.__init__, calls)})
+
+    def mine(*arguments: Any, **settings: Any) -> Any:
+        calls.append(1)
+        return piece(*arguments, **settings)
+
+    return mine
+
+
+def live(agent: DreamerV3, actions: spaces.Space) -> dict[str, Tensor]:
+    """Learn twice, act, and look at what the model decodes; all parameters after that."""
+    batch = make_batch(agent.config, agent.observation_space, actions)
+    for _ in range(2):
+        agent.train_step(batch)
+    obs = {key: np.stack([space.sample()]) for key, space in agent.observation_space.items()}
+    agent.act({**obs, "is_first": np.array([True])}, None)
+    agent.world_model.decode(
+        type(agent.world_model.initial(1))(*(part[:, None] for part in agent.world_model.initial(1)))
+    )
+    return agent.state_dict()
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_the_agent_uses_what_is_in_the_slot(slot: str) -> None:
+    """A piece that does the same is used, and leaves every parameter as it would be."""
+    calls: list[int] = []
+    actions = ACTIONS.get(slot, spaces.Discrete(3))
+    parts = dataclasses.replace(Parts(), **{slot: watched(getattr(Parts(), slot), calls)})
+    agent = make_agent(parts, actions)
+    after = live(agent, actions)
+    assert calls
+    assert list(agent.foreign) == [slot]
+    own = live(make_agent(actions=actions), actions)
+    renamed = {"normalizer.low", "normalizer.high", "normalizer.range"} if slot == "return_scale" else set()
+    assert set(after) ^ set(own) <= renamed
+    for name in set(after) & set(own) - renamed:
+        assert_close(after[name], own[name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_package_alone_is_not_foreign() -> None:
+    assert Parts().foreign() == {}
+    assert make_agent(variants=("layer_norm",)).foreign == {}  # a file says the variants by their names
+
+
+class Bare(nn.Module):
+    """A cell as one writes it first: it knows nothing of tuning."""
+
+    def __init__(self, deter: int, stoch: int, action: int, units: int, blocks: int, norm: Callable[..., nn.Module]):
+        super().__init__()
+        self.gru = nn.GRUCell(stoch + action, deter)
+
+    def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
+        return self.gru(torch.cat([stoch, action], -1), deter)
+
+
+def test_a_part_that_cannot_be_tuned_is_used_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "dreamer_helpers"):
+        agent = make_agent(Parts(cell=Bare), gate_init_scale=8.0, bin_slope=0.5, variants=("mse",))
+    assert [record.getMessage().split(" has no ")[0] for record in caplog.records] == [
+        "Bare",
+        "MSEHead",
+        "MSEHead",
+        "MSEHead",
+    ]
+    agent.train_step(make_batch(agent.config, agent.observation_space, spaces.Discrete(3)))
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "dreamer_helpers"):
+        make_agent(Parts(cell=Bare), gate_init_scale=1.0)
+    assert not [record for record in caplog.records if "Bare" in record.getMessage()], "nothing was asked of it"
+
+
+def test_a_cell_that_knows_how_is_tuned() -> None:
+    class Tunable(Bare):
+        def scale_gates(self, factor: float) -> None:
+            self.factor = factor
+
+    assert make_agent(Parts(cell=Tunable), gate_init_scale=8.0).world_model.cell.factor == 8.0
+
+
+# ------------------------------------------------------------------------------------------------ a passport
+
+INDEPENDENT = {
+    "symlog": """
+        def symlog(x):
+            return torch.where(x < 0, -torch.log1p(-x.clamp(max=0)), torch.log1p(x.clamp(min=0)))
+    """,
+    "symexp": """
+        def symexp(x):
+            return torch.where(x < 0, -torch.expm1(-x.clamp(max=0)), torch.expm1(x.clamp(min=0)))
+    """,
+    "symlog_slope": """
+        def symlog_slope(x):
+            return (1 + x.abs()).reciprocal()
+    """,
+    "symexp_bins": """
+        def symexp_bins(n=255, limit=20.0):
+            step, odd = 2 * limit / (n - 1), n % 2
+            upper = torch.expm1((torch.arange(n // 2 + odd) + 0.5 * (1 - odd)) * step)
+            return torch.cat([-upper.flip(0)[: n // 2], upper])
+    """,
+    "two_hot_encoding": """
+        def two_hot_encoding(x, bins):
+            x = x.clamp(bins[0], bins[-1])[..., None]
+            left, right = bins[:-1], bins[1:]
+            inside = (x >= left) & ((x < right) | ((right == bins[-1]) & (x == right)))
+            share = torch.where(inside, (x - left) / (right - left), 0.0)
+            zero = torch.zeros_like(x)
+            return torch.cat([torch.where(inside, 1 - share, 0.0), zero], -1) + torch.cat([zero, share], -1)
+    """,
+    "two_hot_loss": """
+        def two_hot_loss(logits, target, bins):
+            encoding = two_hot_encoding(target.detach(), bins)
+            return torch.logsumexp(logits, -1) - (encoding * logits).sum(-1)
+    """,
+    "two_hot_mean": """
+        def two_hot_mean(logits, bins):
+            terms = (torch.softmax(logits, -1) * bins)[..., bins.abs().argsort()]  # mirrored bins side by side
+            odd = len(bins) % 2
+            return terms[..., :odd].sum(-1) + terms[..., odd:].unflatten(-1, (-1, 2)).sum(-1).sum(-1)
+    """,
+}
+"""Every exercise that there is, written in another way than the package writes it."""
+
+
+def write_passport(folder: Path, **sources: str) -> Path:
+    """A passport as a learner's notebooks leave it."""
+    path = folder / "passport.json"
+    content = {
+        "format": "dreamer-helpers passport",
+        "version": 1,
+        "sources": {k: inspect.cleandoc(v) + "\n" for k, v in sources.items()},
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_every_exercise_fills_a_slot() -> None:
+    exercises.load_lessons()
+    filled = {name: entry.slot for name, entry in exercises.REGISTRY.items() if entry.slot}
+    assert set(filled.values()) <= set(SLOTS)
+    assert set(INDEPENDENT) == set(exercises.REGISTRY), "an exercise lacks an independent solution here"
+
+
+def test_parts_from_a_passport_say_whose_they_are(tmp_path: Path) -> None:
+    sources = {**INDEPENDENT, "symexp": "def symexp(x):\n    return x", "later": "def later(): ..."}
+    parts = Parts.from_passport(write_passport(tmp_path, **sources))
+    assert set(parts.foreign()) == set(INDEPENDENT) - {"symexp", "symlog_slope"}
+    rows = dict(line.split(None, 1) for line in parts.report().splitlines())
+    assert rows["symlog"] == "yours, from lesson 01"
+    assert rows["cell"] == OURS
+    assert rows["symexp"].startswith("left out: it does not pass any more. symexp(")
+    assert rows["later"] == "left out: this course has no such exercise"
+    assert "no place in the agent" in rows["symlog_slope"]
+    assert set(rows) == {*SLOTS, "symlog_slope", "later"}
+
+
+def test_what_is_no_passport_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "passport.json").write_text("{}")
+    with pytest.raises(UserError, match="no passport of this course"):
+        Parts.from_passport(tmp_path / "passport.json")
+
+
+def test_an_agent_of_a_learners_parts_learns_like_the_packages_own(tmp_path: Path) -> None:
+    """The first 60 updates on CartPole, before rounding has grown: the same losses."""
+    parts = Parts.from_passport(write_passport(tmp_path, **INDEPENDENT))
+    runs = [
+        train.train(TINY, "CartPole-v1", 320, parts=each, log_every=80, progress_bar=False) for each in (parts, None)
+    ]
+    for mine, own in zip(*(run.log for run in runs), strict=True):
+        assert mine["updates"] == own["updates"]
+        for key in own:
+            if key.startswith("loss/"):
+                assert mine[key] == pytest.approx(own[key], rel=0.05, abs=0.02), (key, own["steps"])
+    assert runs[0].agent.foreign
