@@ -107,6 +107,10 @@ def _episodes(text: str) -> int | str:
 
 def run(options: argparse.Namespace, train: Training, resume: Training) -> None:
     """Train, evaluate and report as the command line says."""
+
+    def set_threads(config: Config) -> None:
+        hardware.set_threads(options.threads, hardware.fast_products_pay(config.hidden_dim))
+
     chosen = hardware.select_device(options.device)
     if options.report:
         make_folder(options.report.parent)  # before the work, so that a wrong path costs nothing
@@ -115,14 +119,14 @@ def run(options: argparse.Namespace, train: Training, resume: Training) -> None:
         env, seed = _task(options.resume)
         if env is not None:  # resume says what is missing then
             starts(env, options.eval_episodes)
-        hardware.set_threads(options.threads, large_products(describe(options.resume / TRAINING_FILE)[0]))
+        set_threads(describe(options.resume / TRAINING_FILE)[0])
         progress = resume(options.resume, steps=options.steps, **where)
         name = _preset_of(progress.agent.config)
     else:
         env, seed, name = options.env, options.seed or 0, options.preset or "cpu"
         config = preset(name, options.size, **dict(map(parse_override, options.set or ())))
         starts(env, options.eval_episodes)
-        hardware.set_threads(options.threads, large_products(config))
+        set_threads(config)
         save_every = 120.0 if options.save_every is None else options.save_every
         progress = train(
             config, env, options.steps or 10_000, seed=seed, logdir=options.logdir, save_every=save_every, **where
@@ -131,11 +135,6 @@ def run(options: argparse.Namespace, train: Training, resume: Training) -> None:
     print(json.dumps({key: value for key, value in result.items() if key != "config"}))
     if options.report:
         options.report.write_text(json.dumps(result, indent=1) + "\n")
-
-
-def large_products(config: Config) -> bool:
-    """Whether the nets are so wide that the faster library pays (``device.set_threads``)."""
-    return config.hidden_dim >= 256
 
 
 def _task(folder: Path) -> tuple[str | None, int]:

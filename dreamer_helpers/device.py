@@ -65,6 +65,11 @@ def set_threads(threads: int = 1, fast_products: bool = False) -> None:
     keep_freed_memory()
 
 
+def fast_products_pay(units: int) -> bool:
+    """Whether nets of so many units have products so large that :func:`set_threads` should let oneDNN have them."""
+    return units >= 256
+
+
 def keep_freed_memory() -> None:
     """Let the C library keep freed memory for the next tensor. By default glibc gives large blocks back to the system
     and gets them again page by page, which costs more than the arithmetic of an element-wise operation."""

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import logging
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def write_passport(folder: Path, **sources: str) -> Path:
     content = {
         "format": "dreamer-helpers passport",
         "version": 1,
-        "sources": {k: inspect.cleandoc(v) + "\n" for k, v in sources.items()},
+        "sources": {k: textwrap.dedent(v).strip() + "\n" for k, v in sources.items()},
     }
     path.write_text(json.dumps(content))
     return path

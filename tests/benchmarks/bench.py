@@ -26,15 +26,18 @@ import torch
 from serve import HERE
 
 from dreamer_helpers import device as hardware
+from dreamer_helpers.agent import DreamerV3
 from dreamer_helpers.config import preset
 from dreamer_helpers.envs import VectorEnv
 from dreamer_helpers.replay import Replay
-from dreamer_helpers.train import DreamerV3
 
 ROWS = [
     ("S1", "v2023"), ("S1", "v2023", "--precision", "bf16"), ("S1", "default"),
     ("S1", "default", "--precision", "bf16"), ("S2", "v2023"), ("S2", "v2023", "--precision", "bf16"),
     ("S2", "default"), ("S2", "default", "--pooled"), ("vector", "cpu"), ("16px", "cpu"), ("32px", "cpu"),
+    ("S1", "default", "--speed", "readable"), ("S2", "default", "--speed", "readable"),
+    ("vector", "cpu", "--speed", "readable"), ("16px", "cpu", "--speed", "readable"),
+    ("32px", "cpu", "--speed", "readable"),
 ]  # fmt: skip
 
 SMALL_BATCH = ["--set", "batch_size=4", "--set", "seq_len=16", "--set", "replay_capacity=10000"]

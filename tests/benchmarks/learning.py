@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from dreamer_helpers import checkpoint, dreams, plots
+from dreamer_helpers.agent import DreamerV3
 from dreamer_helpers.checkpoint import AGENT_FILE, TRAINING_FILE
 from dreamer_helpers.config import preset
-from dreamer_helpers.train import DreamerV3
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent

@@ -1,6 +1,6 @@
 """Time one gradient step and one policy step of a standard configuration; one line of JSON.
 
-    python tests/benchmarks/step.py --config S1 --preset default [--precision bf16] [--matmul highest] [--threads 1]
+    python tests/benchmarks/step.py --config S1 --preset default [--speed readable] [--precision bf16] [--threads 1]
 
 S1 (vector of 8, 2 actions) and S2 (64 x 64 x 3 pixels, 6 actions) are the sizes that other DreamerV3 code was measured
 at: batch 16 x 64, horizon 15, a dream from each of the 1,024 states. vector, 16px and 32px are the tasks of the lessons
@@ -26,8 +26,9 @@ from serve import serve
 from torch.utils.flop_counter import FlopCounterMode
 
 from dreamer_helpers import device as hardware
+from dreamer_helpers import fast
+from dreamer_helpers.agent import DreamerV3
 from dreamer_helpers.config import Config, parse_override, preset, size_settings
-from dreamer_helpers.train import DreamerV3
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from helpers import make_batch
@@ -68,11 +69,15 @@ def configuration(
 
 
 def make_work(
-    config: Config, observations: spaces.Space, actions: spaces.Space, on: torch.device, precision: str | None = None
+    config: Config,
+    observations: spaces.Space,
+    actions: spaces.Space,
+    on: torch.device,
+    precision: str | None = None,
+    speed: str = "fast",
 ) -> tuple[dict[str, Callable[[], Any]], DreamerV3]:
     """``train`` and ``act``: one gradient step on a fixed batch, one step of the policy in one environment."""
-    torch.manual_seed(0)
-    agent = DreamerV3(config, observations, actions, device=on, precision=precision)
+    agent = fast.accelerate(DreamerV3(config, observations, actions, device=on, precision=precision), speed)
     batch = make_batch(agent.config, agent.observation_space, actions)
     batch = {key: value.to(on) for key, value in batch.items()}
     obs = {key: np.stack([space.sample()]) for key, space in agent.observation_space.items()}
@@ -98,7 +103,8 @@ def main() -> None:
     parser.add_argument("--config", choices=list(CONFIGURATIONS), default="S1")
     parser.add_argument("--preset", choices=["v2023", "default", "cpu"], help="default: the one it is meant for")
     parser.add_argument("--precision", choices=["float32", "bf16"], help="default: by device")
-    parser.add_argument("--matmul", choices=["highest", "medium"], help="float32 products; default: by processor")
+    parser.add_argument("--speed", choices=fast.SPEEDS, default="fast", help="of the gradient step")
+    parser.add_argument("--matmul", choices=["highest", "medium"], help="float32 products; default: by width")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--size", help="an official model size in place of the configuration's")
     parser.add_argument("--side", type=int, help="images of so many pixels a side in place of the observation")
@@ -110,13 +116,14 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
 
-    hardware.set_threads(options.threads, None if options.matmul is None else options.matmul == "medium")
     on = hardware.select_device(options.device)
     precision = "bfloat16" if options.precision == "bf16" else options.precision
     changes = dict(convolution="pooled", cnn_kernel=5) if options.pooled else {}
     changes |= dict(parse_override(text) for text in options.set)
     config, *both = configuration(options.config, options.preset, size=options.size, side=options.side, **changes)
-    work, agent = make_work(config, *both, on, precision)
+    pays = hardware.fast_products_pay(config.hidden_dim)
+    hardware.set_threads(options.threads, pays if options.matmul is None else options.matmul == "medium")
+    work, agent = make_work(config, *both, on, precision, options.speed)
     parameters = sum(p.numel() for p in agent.parameters() if p.requires_grad)
     if options.serve:
         serve(work, {"parameters": parameters})
@@ -133,7 +140,7 @@ def main() -> None:
                 wall[name].append(1000 * (time.perf_counter() - start[1]))
     print(json.dumps({
         "config": options.config, "preset": options.preset or CONFIGURATIONS[options.config][3],
-        "precision": precision or "by device", "matmul": torch.get_float32_matmul_precision(),
+        "speed": options.speed, "precision": precision or "by device", "matmul": torch.get_float32_matmul_precision(),
         "convolution": config.convolution, "threads": options.threads, "device": on.type, "params": parameters,
         "cpu_ms_median": statistics.median(cpu["train"]), "cpu_ms_min": min(cpu["train"]),
         "wall_ms_median": statistics.median(wall["train"]), "policy_ms": statistics.median(cpu["act"]),
