@@ -2,12 +2,13 @@
 
 The critic predicts how much reward is still to come, the actor chooses actions. Both learn from imagined
 trajectories: N dreams of H steps, so N x (H + 1) states, each with a predicted reward and a predicted continue (the
-discount, or 0 at an end). Entry t of a reward or continue belongs to state t: it is the consequence of action t - 1.
+discount, or 0 at an end). Entry t of a reward or continue belongs to state t: both follow from action t - 1.
 
     lambda return       R_t = r_{t+1} + c_{t+1} ((1 - lambda) v_{t+1} + lambda R_{t+1}),   R_H = v_H
-    return range        S = max(1, percentile(R, 95) - percentile(R, 5)), followed slowly
-    actor               - log pi(a_t) (R_t - v_t) / S  -  eta entropy
-    critic              cross-entropy with the two-hot encoding of R_t
+    weight              w_t = c_0 c_1 ... c_t                 the chance that the dream still runs, discounted
+    return range        S = max(1, average(percentile(R, 95) - percentile(R, 5)))    a running average
+    actor               w_t (- log pi(a_t) (R_t - v_t) / S  -  eta entropy)
+    critic              w_t (cross-entropy with the two-hot encodings of R_t, and of what a slow copy says)
 
 Run ``python -m dreamer_helpers.actor_critic`` to see them learn a game of one state.
 """
@@ -124,10 +125,11 @@ def compute_returns(
 ) -> Tensor:  # fmt: skip
     """Lambda returns: (B, T) each -> (B, T - 1).
 
-    Entry t of every input belongs to state t; entry 0 of rewards, continues and last is unused. ``continues`` holds
-    the discount, and 0 after a terminal. Where ``last`` is true a recording breaks off: the return there stops
-    mixing and takes the bootstrap. ``bootstrap`` (B, T) stands in for the values, which then are unused. Source: code,
-    agent.py, lambda_return; the paper's equation 6 prints r_t and c_t for what is r_{t+1} and c_{t+1} here;
+    ``R_t = r_{t+1} + c_{t+1} ((1 - m_{t+1}) v_{t+1} + m_{t+1} R_{t+1})``, from the last value backwards. Entry t of
+    every input belongs to state t; entry 0 of rewards, continues and last is not used here. ``continues`` holds the
+    discount, and 0 after a terminal. The mix m is lambda, and 0 where ``last`` says that a recording breaks off: what
+    comes after belongs to another episode, so the value stands for it. ``bootstrap`` (B, T) takes the place of the
+    values. Source: code, agent.py, lambda_return; the paper prints r_t and c_t for what is r_{t+1} and c_{t+1} here;
     tests/golden/lambda_return.npz.
     """
     bootstrap = values if bootstrap is None else bootstrap
@@ -158,8 +160,8 @@ def _percentiles(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
 class ReturnNormalizer(nn.Module):
     """The running form of :func:`return_scale`: two percentiles, each followed at ``rate``, starting at 0.
 
-    Starting at 0, the range is a third too small after 100 updates, a twentieth after 300; the floor catches the worst
-    of that. Source: tests/golden/retnorm.npz, ``perc``.
+    Starting at 0, the range is a third too small after 100 updates, a twentieth after 300; where returns are of the
+    order of the floor, it hides that. Source: tests/golden/retnorm.npz, ``perc``.
     """
 
     def __init__(self, low: float = 5.0, high: float = 95.0, rate: float = 0.01, floor: float = 1.0):
@@ -175,28 +177,6 @@ class ReturnNormalizer(nn.Module):
         self.low.lerp_(low, self.rate)
         self.high.lerp_(high, self.rate)
         return (self.high - self.low).clamp(min=self.floor)
-
-
-class FollowedScale(nn.Module):
-    """The running form of any ``return_scale(returns, low, high, floor)``, for one that a learner wrote.
-
-    As averaging is linear, the difference of two averages is the average of the differences: with the package's own
-    :func:`return_scale` this is :class:`ReturnNormalizer`.
-    """
-
-    def __init__(
-        self, low: float = 5.0, high: float = 95.0, rate: float = 0.01, floor: float = 1.0,
-        return_scale: Callable[..., Tensor] = return_scale,
-    ):  # fmt: skip
-        super().__init__()
-        self.percent, self.rate, self.floor, self.return_scale = (low, high), rate, floor, return_scale
-        self.register_buffer("range", torch.zeros(()))
-
-    @torch.no_grad()
-    def forward(self, returns: Tensor) -> Tensor:
-        """Take in a batch of returns (any shape), then give the scale S (scalar)."""
-        self.range.lerp_(self.return_scale(returns, *self.percent, 0.0), self.rate)
-        return self.range.clamp(min=self.floor)
 
 
 # --------------------------------------------------------------------------------------------------- losses
@@ -219,12 +199,15 @@ def actor_loss(
 def critic_loss(
     critic: Critic, logits: Tensor, returns: Tensor, slow_values: Tensor, weights: Tensor, slow_coef: float = 1.0
 ) -> Tensor:
-    """Pull the value towards the return and, as hard, towards the slow critic: (N, H, bins), (N, H) -> (N, H).
+    """Pull the value towards the return and, ``slow_coef`` times as hard, towards the slow critic's: (N, H).
 
-    Source: paper, section "Critic learning"; tests/golden/imag_loss_disc.npz.
+    logits (N, H, bins), all others (N, H). The slow critic only steadies: returns are made with the fast one. Source:
+    paper, section "Critic learning"; tests/golden/imag_loss_disc.npz.
     """
     loss = critic.loss(logits, returns.detach())
-    return weights * (loss + slow_coef * critic.loss(logits, slow_values) if slow_coef else loss)
+    if slow_coef:
+        loss = loss + slow_coef * critic.loss(logits, slow_values)
+    return weights * loss
 
 
 def replay_critic_loss(
@@ -260,7 +243,8 @@ def dream(
     """Imagine from N states (N, ...): act by sampling the policy, read rewards and continues off the model.
 
     REINFORCE needs no gradient through the dynamics, so none is kept. The continue of the start is known from the
-    replayed step: ``is_terminal`` (N,). Source: paper, section "Actor learning"; code, agent.py.
+    replayed step, ``is_terminal`` (N,), as in the code of 2023 and 2024; today's code takes the predicted one there.
+    Source: paper, section "Actor learning"; code, agent.py.
     """
 
     def policy(state: State) -> Tensor:
@@ -283,7 +267,7 @@ def imagination_losses(
     logits = critic(dream.features)  # (N, H + 1, bins)
     values = critic.mean(logits).detach()
     returns = compute_returns(dream.rewards, values, dream.continues, config.lambda_)
-    weights = dream.continues[:, :-1].cumprod(1)  # the chance that the dream still runs, discounted
+    weights = dream.continues[:, :-1].cumprod(1)  # a start that is terminal counts for nothing
     scale = normalizer(returns)
     features, actions = dream.features[:, :-1], dream.actions[:, :-1]  # behind the last state there is no return
     policy = actor(features)

@@ -1,4 +1,18 @@
-"""The agent: a world model, an actor and a critic that learn in its dreams, one optimiser, one gradient step."""
+"""The agent: a world model, an actor and a critic that learn in its dreams, one optimiser, one gradient step.
+
+What each loss teaches, all of them in one step:
+
+    loss                                 teaches                                          stops at
+    image, vector, ... reward, continue  encoder, sequence model, posterior; their heads
+    dyn                                  sequence model, prior                            the posterior of its step
+    rep                                  encoder, sequence model, posterior               the prior
+    actor                                actor                                            everything dreamed
+    critic                               critic                                           everything dreamed
+    replay_critic                        critic; encoder, sequence model, posterior       the returns
+
+Dreams begin at the last K steps of each sequence of T (``imagination_last``, by default all), and the critic learns on
+replay from the same steps, as it needs the return of a dream from each.
+"""
 
 from __future__ import annotations
 
@@ -77,9 +91,9 @@ class DreamerV3(nn.Module):
         """Choose actions for N environments: float32 (N, A) in model form, and the state for the next call.
 
         ``obs`` holds the canonical observation and ``is_first`` (N,), as ``envs.VectorEnv`` gives them; state is None
-        at the very first step. ``greedy`` takes the likeliest latents and action in place of samples, which are
-        drawn from ``generator``, by default the agent's own. ``actions.decode`` turns the result into what
-        ``env.step`` takes.
+        at the very first step. Latents and actions are drawn from ``generator``, by default the agent's own; with
+        ``greedy``, which the official agent does not know, both are the likeliest. ``actions.decode`` turns the result
+        into what ``env.step`` takes.
         """
         inputs = self.to_device({key: obs[key] for key in (*self.observation_space, "is_first")})
         generator = generator or self.generator
@@ -105,31 +119,6 @@ class DreamerV3(nn.Module):
 
     # -------------------------------------------------------------------------------------------- learning
 
-    def train_step(self, batch: Batch) -> tuple[State, dict[str, Tensor]]:
-        """One gradient step on a batch of replay, on the agent's device: ``to_device(replay.sample(B))``.
-
-        Returns the fresh latent states (B, T, ...) for the replay and scalar metrics, still on the device: reading
-        one makes a GPU wait, so read seldom. Raises UserError for a batch that is not as the agent was made for.
-        """
-        self._check(batch)
-        return self.update(batch)
-
-    def update(self, batch: Batch) -> tuple[State, dict[str, Tensor]]:
-        """:meth:`train_step` without a look at the batch."""
-        self.optimizer.zero_grad(set_to_none=True)
-        with hardware.precision(self.device, self.precision):
-            states, metrics = self.gradients(batch)
-        self.optimizer.step()
-        self.critic.update_slow()
-        return states.detach(), {key: value.detach() for key, value in metrics.items()}
-
-    def gradients(self, batch: Batch) -> tuple[State, dict[str, Tensor]]:
-        """Leave in every parameter the gradient of :meth:`loss`; states and metrics as there."""
-        total, states, metrics = self.loss(batch)
-        with hardware.full_precision(self.device):
-            total.backward()
-        return states, metrics
-
     def loss(self, batch: Batch) -> tuple[Tensor, State, dict[str, Tensor]]:
         """The one number that is minimised: world model, dream, and critic on replay.
 
@@ -154,11 +143,12 @@ class DreamerV3(nn.Module):
         config, parts = self.config, self.parts
         if config.return_floor_relative:
             self._follow_rewards(batch["reward"])
-        starts = State(*(part.flatten(0, 1) for part in self._last(states))).detach()
+        K = self.dreams_from
+        starts = State(states.deter[:, -K:].flatten(0, 1), states.stoch[:, -K:].flatten(0, 1)).detach()
+        is_terminal = batch["is_terminal"][:, -K:].flatten()
         dream = parts.dream(
-            self.world_model, self.actor, starts, batch["is_terminal"][:, -self._starts :].flatten(),
-            config.imagination_horizon, self.generator,
-        )  # fmt: skip
+            self.world_model, self.actor, starts, is_terminal, config.imagination_horizon, self.generator
+        )
         return parts.imagination_losses(
             dream, self.actor, self.critic, self.normalizer, config, actor_loss=parts.actor_loss,
             critic_loss=parts.critic_loss, compute_returns=parts.compute_returns,
@@ -166,23 +156,18 @@ class DreamerV3(nn.Module):
 
     def replay_losses(self, batch: Batch, states: State, returns: Tensor) -> Losses:
         """The critic's loss on those same states, each with the return of the dream that began there: (B, K - 1)."""
-        config, last = self.config, self._starts
+        config, K = self.config, self.dreams_from
         if not config.replay_critic_coef:
             return {}
-        features = self._last(states).features
-        loss = self.parts.make_replay_critic_loss()(
-            self.critic, self.critic(features), self.critic.slow_value(features), batch["reward"][:, -last:],
-            batch["is_terminal"][:, -last:], batch["is_last"][:, -last:], returns[:, 0].unflatten(0, (-1, last)),
-            config.gamma, config.lambda_, config.slow_critic_coef,
+        rewards, is_terminal, is_last = (batch[key][:, -K:] for key in ("reward", "is_terminal", "is_last"))
+        features = State(states.deter[:, -K:], states.stoch[:, -K:]).features
+        bootstrap = returns[:, 0].unflatten(0, (-1, K))  # (B K, H) -> (B, K)
+        replay_critic_loss = self.parts.make_replay_critic_loss()
+        loss = replay_critic_loss(
+            self.critic, self.critic(features), self.critic.slow_value(features), rewards, is_terminal, is_last,
+            bootstrap, config.gamma, config.lambda_, config.slow_critic_coef,
         )  # fmt: skip
         return {"replay_critic": loss}
-
-    @property
-    def _starts(self) -> int:
-        return self.config.imagination_last or self.config.seq_len
-
-    def _last(self, states: State) -> State:
-        return State(states.deter[:, -self._starts :], states.stoch[:, -self._starts :])
 
     def _follow_rewards(self, rewards: Tensor) -> None:
         """Count the floor of the return range in units of the largest reward so far; before there is any, in ones.
@@ -192,6 +177,36 @@ class DreamerV3(nn.Module):
         torch.maximum(self.largest_reward, rewards.abs().amax(), out=self.largest_reward)
         unit = torch.where(self.largest_reward > 0, self.largest_reward, 1.0)
         self.normalizer.floor = self.config.return_floor * unit
+
+    @property
+    def dreams_from(self) -> int:
+        """K: from so many of the last steps of each sequence dreams begin."""
+        return self.config.imagination_last or self.config.seq_len
+
+    def train_step(self, batch: Batch) -> tuple[State, dict[str, Tensor]]:
+        """One gradient step on a batch of replay, on the agent's device: ``to_device(replay.sample(B))``.
+
+        Returns the fresh latent states (B, T, ...) for the replay and scalar metrics, still on the device: reading
+        one makes a GPU wait, so read seldom. Raises UserError for a batch that is not as the agent was made for.
+        """
+        self._check(batch)
+        return self.update(batch)
+
+    def update(self, batch: Batch) -> tuple[State, dict[str, Tensor]]:
+        """:meth:`train_step` without a look at the batch: what can be recorded on a GPU as a whole."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with hardware.precision(self.device, self.precision):
+            states, metrics = self.gradients(batch)
+        self.optimizer.step()
+        self.critic.update_slow()
+        return states.detach(), {key: value.detach() for key, value in metrics.items()}
+
+    def gradients(self, batch: Batch) -> tuple[State, dict[str, Tensor]]:
+        """Leave in every parameter the gradient of :meth:`loss`; states and metrics as there. A twin may do it in parts."""
+        total, states, metrics = self.loss(batch)
+        with hardware.full_precision(self.device):
+            total.backward()
+        return states, metrics
 
     def _check(self, batch: Batch) -> None:
         """Raise UserError unless the batch has the entries and the shapes that the agent was made for."""

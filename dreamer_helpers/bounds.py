@@ -187,7 +187,7 @@ def _orchard_value(world: Orchard, policy: str, discount: float = 0.99) -> float
 
 
 def pendulum(episodes: int = 100, seed: int = 1_000_000, points: int = 241, torques: int = 21) -> float:
-    """The mean return of a nearly best policy on the episodes of Pendulum-v1 that ``train.evaluate`` plays.
+    """The mean return of a nearly best policy on the episodes of Pendulum-v1 that ``evaluate.evaluate`` plays.
 
     Dynamic programming, backwards through the 200 steps, on a grid of angles and speeds with interpolation between its
     points; then the policy of the nearest point is played. Not a bound in the strict sense: a finer grid may do better.

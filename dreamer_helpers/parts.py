@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from dreamer_helpers import actor_critic, distributions, nets, optim, world_model
 from dreamer_helpers import symlog as squash
-from dreamer_helpers.actor_critic import Actor, Critic, FollowedScale, ReturnNormalizer
+from dreamer_helpers.actor_critic import Actor, Critic, ReturnNormalizer
 from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import OneHot
 from dreamer_helpers.nets import TwoHotHead
@@ -223,3 +223,25 @@ def lower_far_bins(slope: float, *heads: nn.Module) -> None:
     for head in heads:
         if slope:
             tune(head, LowersFarBins, "lower_far_bins", slope)
+
+
+class FollowedScale(nn.Module):
+    """The running form of any ``return_scale(returns, low, high, floor)``, for one that a learner wrote.
+
+    As averaging is linear, the difference of two averages is the average of the differences: with the package's own
+    :func:`return_scale` this is :class:`ReturnNormalizer`.
+    """
+
+    def __init__(
+        self, low: float = 5.0, high: float = 95.0, rate: float = 0.01, floor: float = 1.0,
+        return_scale: Callable[..., Tensor] = actor_critic.return_scale,
+    ):  # fmt: skip
+        super().__init__()
+        self.percent, self.rate, self.floor, self.return_scale = (low, high), rate, floor, return_scale
+        self.register_buffer("range", torch.zeros(()))
+
+    @torch.no_grad()
+    def forward(self, returns: Tensor) -> Tensor:
+        """Take in a batch of returns (any shape), then give the scale S (scalar)."""
+        self.range.lerp_(self.return_scale(returns, *self.percent, 0.0), self.rate)
+        return self.range.clamp(min=self.floor)

@@ -37,7 +37,7 @@ def annotate(is_first: np.ndarray, is_last: np.ndarray) -> tuple[np.ndarray, np.
     """Mark where sampled sequences (B, L) begin and break off, both bool.
 
     The first step of a sequence counts as the first of an episode, and a step before a first one as a last. In training
-    the former changes nothing: that step gives the context (``train.split_context``), and only its state is used.
+    the former changes nothing: that step gives the context (``agent.split_context``), and only its state is used.
     Source: code, replay.py, _annotate_batch; tests/golden/replay_semantics.npz.
     """
     first, last = is_first.copy(), is_last.copy()

@@ -3,7 +3,7 @@
 The two ideas of this file:
 
 * ``symlog`` squeezes large numbers and leaves small ones alone, for either sign. Vector observations go through it.
-* ``two_hot``: a network that predicts rewards or values puts out a distribution over 255 fixed bins, trained by
+* ``two_hot``: a network that predicts rewards or values puts out a distribution over fixed bins, trained by
   cross-entropy. The size of the gradient then does not depend on the size of the number predicted.
 
 Run ``python -m dreamer_helpers.symlog`` to see both at work.
@@ -44,10 +44,11 @@ def symlog_slope(x: Tensor) -> Tensor:
 
 
 def symexp_bins(n: int = 255, limit: float = 20.0) -> Tensor:
-    """The n bins of the two-hot distribution, ``symexp(linspace(-limit, limit, n))``: shape (n,), rising.
+    """The n bins of the two-hot distribution, ``symexp(linspace(-limit, limit, n))`` for odd n: shape (n,), rising.
 
-    One half is computed and mirrored, so that the bins are exactly antisymmetric. The outermost bins of the default
-    are -4.85e8 and 4.85e8. Raises ValueError for fewer than 2 bins. Source: tests/golden/bins.npz.
+    One half is computed and mirrored, so that the bins are exactly antisymmetric. With n even, both halves end at 0, as
+    in the official code. The outermost bins of the default are -4.85e8 and 4.85e8. Raises ValueError for fewer than 2
+    bins. Source: tests/golden/bins.npz.
     """
     if n < 2:
         raise ValueError(f"symexp_bins needs at least 2 bins, not {n}")
@@ -57,12 +58,16 @@ def symexp_bins(n: int = 255, limit: float = 20.0) -> Tensor:
 
 
 def neighbours(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of the two bins around x, and the weight of the upper one, NaN where x is. All have the shape of x."""
+    """Indices of the two bins around x, and the weight of the upper one, all of the shape of x.
+
+    Beyond the outermost bins both are the outermost one. Where x is NaN, so is the weight.
+    """
     right = torch.searchsorted(bins, x.contiguous(), right=True)  # how many bins are <= x
     below = (right - 1).clamp(0, len(bins) - 1)
     above = right.clamp(0, len(bins) - 1)
-    gap = bins[above] - bins[below]  # 0 only outside the outermost bins, where both indices agree
-    return below, above, torch.where((gap == 0) & ~x.isnan(), 0.0, (x - bins[below]) / gap)
+    gap = bins[above] - bins[below]  # 0 only beyond the outermost bins
+    weight = (x - bins[below]) / gap
+    return below, above, torch.where((gap == 0) & ~x.isnan(), 0.0, weight)
 
 
 def two_hot_encoding(x: Tensor, bins: Tensor) -> Tensor:

@@ -419,7 +419,7 @@ AnyParts = TypeVar("AnyParts")
 
 
 def apply(config: Config, parts: AnyParts) -> tuple[Config, AnyParts]:
-    """Config and parts (``train.Parts``) after all of ``config.variants``. Raises UserError for an unknown name."""
+    """Config and parts (``parts.Parts``) after all of ``config.variants``. Raises UserError for an unknown name."""
     for name in config.variants:
         if name not in VARIANTS:
             raise UserError(f"no variant {name!r}{did_you_mean(name, VARIANTS)}; there are {', '.join(VARIANTS)}")

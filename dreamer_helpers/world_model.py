@@ -9,9 +9,21 @@ At each step t the model keeps a state of two parts: ``h_t`` (deter), a vector t
     dynamics            z_t ~ p(z_t | h_t)                       the prior: before looking, all a dream has
     decoder and heads   x_t, r_t, c_t from (h_t, z_t)            observation, reward, continue
 
-Shapes: B batch, T time, N = B T, S latents, C classes, D = deter features, E = features of an embedding, A action
-features, g blocks. Time is axis 1. Rewards and terminals stand with the observation that they led to, so ``a_{t-1}``
-and ``r_t`` both belong to step t. Latents are drawn from a ``generator``, by default from torch's global one.
+Time. A step t holds what arrived together: the observation x_t, the reward r_t and three flags, all of them the
+consequence of the action before, a_{t-1}; a_t is chosen at x_t. So the model needs a_{t-1} at step t. Two episodes, the
+first cut by a time limit after two actions, the second ended by itself:
+
+    x            x0    x1    x2  | x0'   x1'
+    a            a0    a1    0   | a0'   0           (what is chosen at a last step is never carried out)
+    a before     -     a0    a1  | 0     a0'         (at a first step there was none: h, z and a count as zeros)
+    r            0     r1    r2  | 0     r1'
+    is_first     1     0     0   | 1     0
+    is_last      0     0     1   | 0     1           (the episode breaks off here)
+    is_terminal  0     0     0   | 0     1           (and nothing comes after: the continue is 0)
+
+Shapes: B batch, T time (axis 1), N any number of states, S latents, C classes, D features of h, F = D + S C features of
+a state, E features of an embedding, A action features, g blocks. Latents are drawn from a ``generator``, by default
+from torch's global one.
 
 Run ``python -m dreamer_helpers.world_model`` to see it learn a blinking light.
 """
@@ -29,22 +41,10 @@ from torch import Tensor, nn
 
 from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import OneHot
-from dreamer_helpers.errors import UserError
-from dreamer_helpers.nets import (
-    MLP,
-    BlockLinear,
-    ContinueHead,
-    ConvDecoder,
-    ConvEncoder,
-    Layer,
-    Linear,
-    Norm,
-    RMSNorm,
-    TwoHotHead,
-)  # fmt: skip
+from dreamer_helpers.nets import MLP, BlockLinear, ContinueHead, Layer, Linear, Norm, RMSNorm, TwoHotHead
+from dreamer_helpers.observations import Decoder, Encoder, Observation, entries
 from dreamer_helpers.symlog import symexp, symlog
 
-Observation = dict[str, Tensor]
 Losses = dict[str, Tensor]
 
 
@@ -75,8 +75,8 @@ class State(NamedTuple):
 class BlockGRU(nn.Module):
     """The sequence model: a GRU whose recurrent weights are block-diagonal, so that h can be long and cheap.
 
-    h, z and a each pass a layer; every block of h then sees itself and all three. ``h' = u c + (1 - u) h`` with
-    update gate u and candidate c. Source: code, rssm.py, _core; tests/golden/rssm_step.npz.
+    h, z and a each pass a layer; every block of h then sees itself and all three: ``c = tanh(sigmoid(r) c')`` and
+    ``h' = u c + (1 - u) h`` with reset gate r, candidate c and update gate u. Source: code, rssm.py, _core; tests/golden/rssm_step.npz.
     """
 
     def __init__(self, deter: int, stoch: int, action: int, units: int, blocks: int, norm: Norm = RMSNorm):
@@ -167,7 +167,7 @@ class RSSM(nn.Module):
             posterior = self.posterior(h, embeds[:, t])
             state = State(h, posterior.sample(generator))
             states.append(state), logits.append(posterior.logits)
-        return State.stack(states), self.latent(torch.stack(logits, 1), self.unimix)
+        return State.stack(states), self.latent(torch.stack(logits, 1), self.unimix)  # (B, T, S, C)
 
     def imagine(
         self, start: State, policy: Callable[[State], Tensor], horizon: int, generator: torch.Generator | None = None
@@ -199,107 +199,6 @@ def kl_loss(posterior: OneHot, prior: OneHot, free_nats: float) -> Losses:
     dyn = posterior.detach().kl(prior).sum(-1)
     rep = posterior.kl(prior.detach()).sum(-1)
     return {"dyn": dyn.clamp(min=free_nats), "rep": rep.clamp(min=free_nats)}
-
-
-# ------------------------------------------------------------------------------- observations in and out
-
-
-def entries(space: spaces.Dict) -> tuple[dict[str, tuple[int, ...]], dict[str, int], dict[str, list[int]]]:
-    """The images (shape), vectors (length) and discrete entries (classes of each component) of a space."""
-    images, vectors, discrete = {}, {}, {}
-    for key, entry in sorted(space.items()):
-        if isinstance(entry, spaces.MultiDiscrete):
-            discrete[key] = entry.nvec.tolist()
-        elif entry.dtype == "uint8":
-            images[key] = entry.shape
-        else:
-            vectors[key] = entry.shape[0]
-    if len({shape[:2] for shape in images.values()}) > 1:
-        raise UserError(f"the images of an observation must be of one size, not {images}")
-    return images, vectors, discrete
-
-
-class Encoder(nn.Module):
-    """An observation to one embedding: {key: (N, ...)} -> (N, E).
-
-    Vectors (after symlog) and one-hot discrete entries pass an MLP, images (stacked by channel) a convolutional net.
-    Source: tests/golden/encoder.npz.
-    """
-
-    def __init__(
-        self, config: Config, space: spaces.Dict, norm: Norm = RMSNorm, squash: Callable[[Tensor], Tensor] = symlog
-    ):
-        super().__init__()
-        self.images, self.vectors, self.discrete = entries(space)
-        self.squash, self.outputs = squash, 0
-        inputs = sum(self.vectors.values()) + sum(map(sum, self.discrete.values()))
-        if inputs:
-            self.mlp = MLP(inputs, config.hidden_dim, config.mlp_layers, norm)
-            self.outputs += config.hidden_dim
-        if self.images:
-            shape = (*next(iter(self.images.values()))[:2], sum(s[2] for s in self.images.values()))
-            self.cnn = ConvEncoder(
-                shape, config.cnn_depth, config.cnn_mults, config.cnn_kernel, config.convolution, norm,
-                config.image_patch,
-            )  # fmt: skip
-            self.outputs += self.cnn.outputs
-
-    def _vector(self, obs: Observation, key: str) -> Tensor:
-        if key in self.vectors:
-            return self.squash(obs[key].float())
-        return torch.cat([_one_hot(i, n) for i, n in zip(obs[key].unbind(-1), self.discrete[key], strict=True)], -1)
-
-    def forward(self, obs: Observation) -> Tensor:
-        parts = []
-        if keys := sorted([*self.vectors, *self.discrete]):
-            parts.append(self.mlp(torch.cat([self._vector(obs, key) for key in keys], -1)))
-        if self.images:
-            images = [obs[key] for key in self.images]
-            parts.append(self.cnn(torch.cat(images, -1) if len(images) > 1 else images[0]))
-        return torch.cat(parts, -1)
-
-
-def _one_hot(index: Tensor, classes: int) -> Tensor:
-    """(...) -> (..., classes). F.one_hot would look at the values, which makes a GPU wait."""
-    return (index[..., None] == torch.arange(classes, device=index.device)).float()
-
-
-class Decoder(nn.Module):
-    """A latent state to what each entry of the observation should be: (N, D), (N, S C) -> {key: (N, ...)}.
-
-    Images come in [0, 1], vectors in symlog space, discrete entries as logits, components side by side. Source:
-    tests/golden/decoder.npz.
-    """
-
-    def __init__(
-        self, config: Config, space: spaces.Dict, norm: Norm = RMSNorm,
-        image_output: Callable[[Tensor], Tensor] = torch.sigmoid,
-    ):  # fmt: skip
-        super().__init__()
-        self.images, self.vectors, self.discrete = entries(space)
-        deter, stoch = config.rnn_hidden_dim, config.num_categoricals * config.num_categories
-        widths = {**self.vectors, **{key: sum(sizes) for key, sizes in self.discrete.items()}}
-        if widths:
-            self.mlp = MLP(deter + stoch, config.hidden_dim, config.mlp_layers, norm)
-            # module names cannot hold dots, so outputs are kept in the order of the keys
-            self.keys = sorted(widths)
-            self.outputs = nn.ModuleList(Linear(config.hidden_dim, widths[key]) for key in self.keys)
-        if self.images:
-            shape = (*next(iter(self.images.values()))[:2], sum(s[2] for s in self.images.values()))
-            self.cnn = ConvDecoder(
-                deter, stoch, shape, config.hidden_dim, config.blocks, config.cnn_depth, config.cnn_mults,
-                config.cnn_kernel, config.convolution, norm, image_output, config.image_patch,
-            )  # fmt: skip
-
-    def forward(self, deter: Tensor, stoch: Tensor) -> Observation:
-        result: Observation = {}
-        if self.vectors or self.discrete:
-            hidden = self.mlp(torch.cat([stoch, deter], -1))
-            result |= {key: out(hidden).float() for key, out in zip(self.keys, self.outputs, strict=True)}
-        if self.images:
-            channels = [shape[2] for shape in self.images.values()]
-            result |= dict(zip(self.images, self.cnn(deter, stoch).split(channels, -1), strict=True))
-        return result
 
 
 # ---------------------------------------------------------------------------------------------- world model

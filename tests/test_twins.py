@@ -19,7 +19,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dreamer_helpers import fast, nets, symlog, variants
 from dreamer_helpers.actor_critic import (
     Critic,
-    FollowedScale,
     ReturnNormalizer,
     compute_returns,
     percentile_normalize,
@@ -30,7 +29,7 @@ from dreamer_helpers.config import preset
 from dreamer_helpers.distributions import BoundedNormal, DiscretePolicy, OneHot
 from dreamer_helpers.nets import BlockLinear, ContinueHead, RMSNorm, TwoHotHead
 from dreamer_helpers.optim import LaProp, clip_adaptively_
-from dreamer_helpers.parts import Parts
+from dreamer_helpers.parts import FollowedScale, Parts
 from dreamer_helpers.variants import DenseGRU, LayerNorm, TanhNormal
 from dreamer_helpers.world_model import RSSM, BlockGRU, State, WorldModel, total_loss
 from helpers import make_batch
