@@ -202,7 +202,7 @@ class DreamerV3(nn.Module):
         return states.detach(), {key: value.detach() for key, value in metrics.items()}
 
     def gradients(self, batch: Batch) -> tuple[State, dict[str, Tensor]]:
-        """Leave in every parameter the gradient of :meth:`loss`; states and metrics as there. A twin may do it in parts."""
+        """Leave in every parameter the gradient of :meth:`loss`; states and metrics as there."""
         total, states, metrics = self.loss(batch)
         with hardware.full_precision(self.device):
             total.backward()

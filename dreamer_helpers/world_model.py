@@ -76,7 +76,8 @@ class BlockGRU(nn.Module):
     """The sequence model: a GRU whose recurrent weights are block-diagonal, so that h can be long and cheap.
 
     h, z and a each pass a layer; every block of h then sees itself and all three: ``c = tanh(sigmoid(r) c')`` and
-    ``h' = u c + (1 - u) h`` with reset gate r, candidate c and update gate u. Source: code, rssm.py, _core; tests/golden/rssm_step.npz.
+    ``h' = u c + (1 - u) h`` with reset gate r, candidate c and update gate u. Source: code, rssm.py, _core;
+    tests/golden/rssm_step.npz.
     """
 
     def __init__(self, deter: int, stoch: int, action: int, units: int, blocks: int, norm: Norm = RMSNorm):
