@@ -201,8 +201,8 @@ def critic_loss(
 ) -> Tensor:
     """Pull the value towards the return and, ``slow_coef`` times as hard, towards the slow critic's: (N, H).
 
-    logits (N, H, bins), all others (N, H). The slow critic only steadies: returns are made with the one that learns. Source:
-    paper, section "Critic learning"; tests/golden/imag_loss_disc.npz.
+    logits (N, H, bins), all others (N, H). The slow critic only steadies: returns are made with the one that learns.
+    Source: paper, section "Critic learning"; tests/golden/imag_loss_disc.npz.
     """
     loss = critic.loss(logits, returns.detach())
     if slow_coef:
