@@ -142,7 +142,10 @@ def compute_returns(
 
 
 def return_scale(returns: Tensor, low: float = 5.0, high: float = 95.0, floor: float = 1.0) -> Tensor:
-    """The range that most returns span, at least ``floor``: any shape -> scalar. Source: paper, equation 7."""
+    """The range that most returns span, at least ``floor``: any shape -> scalar.
+
+    Source: paper, section "Actor learning".
+    """
     low_value, high_value = _percentiles(returns, low, high)
     return (high_value - low_value).clamp(min=floor)
 
@@ -190,7 +193,7 @@ def actor_loss(
 
     Makes an action likelier by how much better it went than expected, in units of the return range ``scale``.
     ``weights`` is the chance that the dream still runs, times the discount up to there. For discrete and continuous
-    actions alike. Source: paper, equation 7; tests/golden/imag_loss_disc.npz, imag_loss_cont.npz.
+    actions alike. Source: paper, section "Actor learning"; tests/golden/imag_loss_disc.npz, imag_loss_cont.npz.
     """
     advantage = (returns - values).detach() / scale
     return -weights * (log_probs * advantage + entropy_coef * entropies)

@@ -25,7 +25,7 @@ def symlog(x: Tensor) -> Tensor:
     """Symmetric logarithm, ``sign(x) * log(1 + |x|)``, elementwise.
 
     Odd, monotone, close to x near 0 and close to a logarithm far away. ``log1p`` keeps small x exact, where
-    ``log(1 + |x|)`` rounds them away. Source: paper, equation 9; tests/golden/symlog.npz.
+    ``log(1 + |x|)`` rounds them away. Source: paper, section "Robust predictions"; tests/golden/symlog.npz.
     """
     return torch.sign(x) * torch.log1p(torch.abs(x))
 
@@ -33,7 +33,8 @@ def symlog(x: Tensor) -> Tensor:
 def symexp(x: Tensor) -> Tensor:
     """Inverse of :func:`symlog`, ``sign(x) * (exp(|x|) - 1)``, elementwise.
 
-    In float32 it overflows to infinity for |x| above 88.7. Source: paper, equation 9; tests/golden/symlog.npz.
+    In float32 it overflows to infinity for |x| above 88.7. Source: paper, section "Robust predictions";
+    tests/golden/symlog.npz.
     """
     return torch.sign(x) * torch.expm1(torch.abs(x))
 
@@ -74,7 +75,7 @@ def two_hot_encoding(x: Tensor, bins: Tensor) -> Tensor:
     """Share each number between its two neighbouring bins so that the mean is the number: (...) -> (..., n).
 
     x lies in the space of the bins (raw numbers for :func:`symexp_bins`); beyond the outermost bins it is clipped.
-    Source: paper, equation 10; tests/golden/twohot.npz.
+    Source: paper, section "Robust predictions"; tests/golden/twohot.npz.
     """
     below, above, weight = neighbours(x, bins)
     encoding = torch.zeros(*x.shape, len(bins), dtype=bins.dtype, device=x.device)
@@ -99,7 +100,7 @@ def two_hot_loss(
 ) -> Tensor:
     """Cross-entropy between logits (..., n) and the two-hot encoding of target (...): shape (...), in nats.
 
-    No gradient reaches the target. Source: paper, equation 10; tests/golden/twohot.npz.
+    No gradient reaches the target. Source: paper, section "Robust predictions"; tests/golden/twohot.npz.
     """
     return -(encoding(target.detach(), bins) * torch.log_softmax(logits, -1)).sum(-1)
 

@@ -194,8 +194,8 @@ def kl_loss(posterior: OneHot, prior: OneHot, free_nats: float) -> Losses:
 
     ``dyn`` pulls the prior towards the posterior (learn to predict), ``rep``, with a smaller scale, the posterior
     towards the prior (be predictable). The KL is summed over the latents; below ``free_nats`` a step costs a
-    constant and teaches nothing. The maximum is taken for each step, before any average. Source: paper, equation 5;
-    tests/golden/kl_balance.npz.
+    constant and teaches nothing. The maximum is taken for each step, before any average. Source: paper, section "World
+    model learning"; tests/golden/kl_balance.npz.
     """
     dyn = posterior.detach().kl(prior).sum(-1)
     rep = posterior.kl(prior.detach()).sum(-1)
@@ -281,7 +281,7 @@ class WorldModel(RSSM):
 
         The batch holds the observation's entries, ``prev_action`` (B, T, A), ``is_first``, ``is_terminal`` and
         ``reward`` (B, T). carry is the state before the first step. Their :func:`total_loss` is what is minimised.
-        Source: paper, equations 4 and 5.
+        Source: paper, section "World model learning".
         """
         states, posterior = self.observe(carry, self.encode(batch), batch["prev_action"], batch["is_first"], generator)
         return self.losses(batch, states, posterior), states
