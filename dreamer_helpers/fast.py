@@ -52,6 +52,9 @@ def accelerate(agent: DreamerV3, speed: str = "fast") -> DreamerV3:
         agent.parts = dataclasses.replace(parts, dream=dream, imagination_losses=imagination_losses)
     if isinstance(agent, FastDreamerV3):
         agent.prepare(speed)
+    elif speed != "fast":
+        name = type(agent).__name__
+        warnings.warn(f"speed {speed!r} is for the package's own agent; {name} goes on with 'fast'", stacklevel=2)
     return agent
 
 

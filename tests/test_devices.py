@@ -267,6 +267,9 @@ def test_speed_is_one_word_and_what_is_not_there_is_told() -> None:
     agent.train_step(batches[0])
     with pytest.raises(UserError, match="did you mean 'graph'"):
         fast.accelerate(agent, "graf")
+    agent.__class__ = type("Mine", (DreamerV3,), {})
+    with pytest.warns(UserWarning, match="Mine goes on with 'fast'"):
+        fast.accelerate(agent, "compile")
 
 
 def test_a_recorded_step_draws_from_the_generator_of_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
