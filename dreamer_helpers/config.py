@@ -146,6 +146,10 @@ class Config:
             f"config: imagination_last ({self.imagination_last}) cannot exceed seq_len ({self.seq_len})",
         )
         require(
+            self.imagination_last != 1 or not self.replay_critic_coef,
+            "config: imagination_last must be 0 or at least 2: the critic on replay learns from pairs of steps",
+        )
+        require(
             self.min_std <= self.max_std, f"config: min_std ({self.min_std}) cannot exceed max_std ({self.max_std})"
         )
         require(

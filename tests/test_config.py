@@ -85,20 +85,23 @@ def with_bound(name: str, value: float) -> Config:
         "return_high": {"return_low": 0.0}, "seq_len": {"imagination_last": 0},
         "cnn_depth": {"blocks": 1},
     }  # fmt: skip
-    return dataclasses.replace(TINY, cnn_mults=(1,), **together.get(name, {}), **{name: value})
+    small = dataclasses.replace(TINY, cnn_mults=(1,), batch_size=2, seq_len=3, imagination_horizon=1, num_bins=7)
+    return dataclasses.replace(small, **together.get(name, {}), **{name: value})
+
+
+def at_bounds(name: str) -> list[float]:
+    """The outermost values that a number may have; bounds of thousands are of memory, and left out."""
+    if name in ("return_low", "return_high"):  # which bound each other
+        return [0.0, 99.9] if name == "return_low" else [0.1, 100.0]
+    inside = {"above": 1e-3, "below": -1e-3}
+    return [bound + inside.get(kind, 0) for kind, bound in limits(name).items() if bound < 1000]
 
 
 @pytest.mark.parametrize("name", [n for n in NUMBERS if n not in ("replay_capacity", "num_envs")])
 def test_a_setting_at_its_bound_still_makes_a_step(name: str) -> None:
     """So nothing worse is behind a bound than what it says."""
     images, moves = spaces.Box(0, 255, (8, 8, 3), "uint8"), spaces.Box(-1, 1, (2,))
-    for kind, bound in limits(name).items():
-        if bound > 1000:
-            continue  # of memory only
-        tiny = 1e-3 if kind in ("above", "below") else 0.0
-        value = bound + tiny * (1 if kind == "above" else -1) if tiny else bound
-        if name in ("return_low", "return_high"):
-            value = min(max(value, 1e-3 if name == "return_high" else 0.0), 100 if name == "return_high" else 99.0)
+    for value in at_bounds(name):
         settings = with_bound(name, value)
         torch.manual_seed(0)
         agent = DreamerV3(settings, spaces.Dict({"image": images, "vector": spaces.Box(-1, 1, (2,))}), moves)
@@ -115,6 +118,7 @@ def test_a_setting_at_its_bound_still_makes_a_step(name: str) -> None:
         (dict(return_low=95.0, return_high=5.0), "return_low .95.0. must be below return_high .5.0."),
         (dict(return_low=50.0, return_high=50.0), "return_low .50.0. must be below return_high"),
         (dict(min_std=0.5, max_std=0.4), "min_std .0.5. cannot exceed max_std .0.4."),
+        (dict(imagination_last=1), "imagination_last must be 0 or at least 2"),
         (dict(cnn_mults=()), "cnn_mults must have an entry"),
         (dict(blocks=3), "rnn_hidden_dim .16. must be a multiple of blocks .3."),
         (dict(imagination_last=5), "imagination_last .5. cannot exceed seq_len .4."),
