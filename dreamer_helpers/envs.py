@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,6 +221,17 @@ def make(env: EnvSource, **kwargs: Any) -> gym.Env:
         raise UserError(f"cannot make environment {env!r}: {error}") from None
 
 
+TAKEN: dict[int, gym.Env] = {}
+"""The worlds that trainings go on in, each by the identity of its innermost environment."""
+
+
+def world_of_its_own(env: EnvSource) -> EnvSource:
+    """What makes another world like the one of a training, for whoever looks on. Raises UserError for an object."""
+    if isinstance(env, gym.Env):
+        raise UserError("this environment is one object; give a function or an id to see dreams")
+    return env
+
+
 class VectorEnv:
     """N copies of an environment, stepped in lockstep in this process. Records have a leading axis N.
 
@@ -230,6 +241,7 @@ class VectorEnv:
 
     A copy that crashes, or gives what is no finite number of the right shape, ends its episode there with a warning
     (a cut, not a terminal) and is made anew; one that does so ``CRASHES`` episodes in a row is a UserError.
+    Raises UserError for an object where there should be several, or that a training goes on in.
     """
 
     CRASHES = 3
@@ -240,6 +252,12 @@ class VectorEnv:
         self.name = env if isinstance(env, str) else getattr(env, "__name__", type(env).__name__)
         self.source, self.seed = env, seed
         self.envs = [make(env) for _ in range(num_envs)]
+        worlds = {id(world.unwrapped) for world in self.envs}
+        if len(worlds) < num_envs or worlds & set(TAKEN):
+            raise UserError(
+                f"{self.name}: this environment is one object, and something plays in it already; give an id or a "
+                "function that makes a new one at each call"
+            )
         self.num_envs = num_envs
         self.observation_space, self.action_space = self.envs[0].observation_space, self.envs[0].action_space
         self.canonical_space = canonical_space(self.observation_space)
@@ -250,6 +268,17 @@ class VectorEnv:
         self.crashes = [0] * num_envs  # episodes in a row that ended so
         self.last: list[Record] = [{}] * num_envs
         self.steps = 0
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Meanwhile nobody else gets into these worlds: to hand one of them to another VectorEnv is a UserError."""
+        mine = {id(env.unwrapped): env for env in self.envs}
+        TAKEN.update(mine)
+        try:
+            yield
+        finally:
+            for key in mine:
+                TAKEN.pop(key, None)
 
     def reset(self) -> Record:
         """Begin new episodes everywhere: the first record."""
