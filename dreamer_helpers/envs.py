@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,7 +149,8 @@ class ActionSpec:
             raise UserError(
                 f"actions of type {type(space).__name__} are not supported; Discrete, MultiDiscrete and Box are"
             )
-        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        exact = 2.0**53 if np.issubdtype(space.dtype, np.integer) else np.inf  # what int64 gives in place of infinity
+        if not max(np.abs(bound.astype(np.float64)).max() for bound in (space.low, space.high)) < exact:
             raise UserError("a Box of actions needs finite bounds; wrap the environment to give it some")
         return cls(space, False, (int(np.prod(space.shape)),))
 
@@ -160,30 +161,41 @@ class ActionSpec:
 
     def encode(self, action: Any) -> np.ndarray:
         """What the environment takes -> model form: (...) -> float32 (..., A)."""
-        values = np.asarray(action)
+        values, shape = np.asarray(action), self.space.shape
+        lead = values.shape[: values.ndim - len(shape)]
         if self.discrete:
-            inner = len(self.space.shape)
-            parts = values.reshape(*values.shape[: values.ndim - inner], -1) - self._start
+            parts = (values.astype(np.int64) - self._start).reshape(*lead, -1)
             hots = [np.eye(n, dtype=np.float32)[parts[..., i]] for i, n in enumerate(self.sizes)]
             return np.concatenate(hots, -1)
-        low, high = self.space.low, self.space.high
-        scaled = 2.0 * (values - low) / (high - low) - 1.0
-        return scaled.reshape(*values.shape[: values.ndim - len(self.space.shape)], -1).astype(np.float32)
+        low, width = self._range
+        share = np.divide(values - low, width, out=np.full(values.shape, 0.5), where=width > 0)
+        return (2.0 * share - 1.0).reshape(*lead, -1).astype(np.float32)
 
     def decode(self, vector: np.ndarray) -> Any:
-        """Model form -> what the environment takes: (..., A) -> (...). Continuous values are clipped first."""
+        """Model form -> what the environment takes: (..., A) -> (...).
+
+        Continuous values are clipped first, and rounded to the nearest for a box of integers.
+        """
         lead = vector.shape[:-1]
         if self.discrete:
             ends = np.cumsum(self.sizes)[:-1]
             choices = np.stack([part.argmax(-1) for part in np.split(vector, ends, -1)], -1)
-            return choices.reshape(lead + self.space.shape).astype(self.space.dtype) + self._start
-        low, high = self.space.low, self.space.high
-        share = (np.clip(vector, -1.0, 1.0).reshape(lead + self.space.shape) + 1.0) / 2.0
-        return (low + share * (high - low)).astype(self.space.dtype)
+            return (choices.reshape(lead + self.space.shape) + self._start).astype(self.space.dtype)
+        low, width = self._range
+        share = (np.clip(vector, -1.0, 1.0).astype(np.float64).reshape(lead + self.space.shape) + 1.0) / 2.0
+        values = low + share * width
+        whole = not np.issubdtype(self.space.dtype, np.floating)
+        return (np.rint(values) if whole else values).astype(self.space.dtype)
+
+    @property
+    def _range(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lower bounds of a box and its widths, in float64, where neither int8 nor float32 overflows."""
+        low, high = self.space.low.astype(np.float64), self.space.high.astype(np.float64)
+        return low, high - low
 
     @property
     def _start(self) -> Any:
-        return getattr(self.space, "start", 0)
+        return np.asarray(getattr(self.space, "start", 0), np.int64)
 
 
 # --------------------------------------------------------------------------------------------- environments
@@ -209,6 +221,17 @@ def make(env: EnvSource, **kwargs: Any) -> gym.Env:
         raise UserError(f"cannot make environment {env!r}: {error}") from None
 
 
+TAKEN: dict[int, gym.Env] = {}
+"""The worlds that trainings go on in, each by the identity of its innermost environment."""
+
+
+def world_of_its_own(env: EnvSource) -> EnvSource:
+    """What makes another world like the one of a training, for whoever looks on. Raises UserError for an object."""
+    if isinstance(env, gym.Env):
+        raise UserError("this environment is one object; give a function or an id to see dreams")
+    return env
+
+
 class VectorEnv:
     """N copies of an environment, stepped in lockstep in this process. Records have a leading axis N.
 
@@ -218,6 +241,7 @@ class VectorEnv:
 
     A copy that crashes, or gives what is no finite number of the right shape, ends its episode there with a warning
     (a cut, not a terminal) and is made anew; one that does so ``CRASHES`` episodes in a row is a UserError.
+    Raises UserError for an object where there should be several, or that a training goes on in.
     """
 
     CRASHES = 3
@@ -228,6 +252,12 @@ class VectorEnv:
         self.name = env if isinstance(env, str) else getattr(env, "__name__", type(env).__name__)
         self.source, self.seed = env, seed
         self.envs = [make(env) for _ in range(num_envs)]
+        worlds = {id(world.unwrapped) for world in self.envs}
+        if len(worlds) < num_envs or worlds & set(TAKEN):
+            raise UserError(
+                f"{self.name}: this environment is one object, and something plays in it already; give an id or a "
+                "function that makes a new one at each call"
+            )
         self.num_envs = num_envs
         self.observation_space, self.action_space = self.envs[0].observation_space, self.envs[0].action_space
         self.canonical_space = canonical_space(self.observation_space)
@@ -238,6 +268,17 @@ class VectorEnv:
         self.crashes = [0] * num_envs  # episodes in a row that ended so
         self.last: list[Record] = [{}] * num_envs
         self.steps = 0
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Meanwhile nobody else gets into these worlds: to hand one of them to another VectorEnv is a UserError."""
+        mine = {id(env.unwrapped): env for env in self.envs}
+        TAKEN.update(mine)
+        try:
+            yield
+        finally:
+            for key in mine:
+                TAKEN.pop(key, None)
 
     def reset(self) -> Record:
         """Begin new episodes everywhere: the first record."""

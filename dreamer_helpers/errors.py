@@ -18,6 +18,12 @@ class Stopped(KeyboardInterrupt):
         self.signal = signal_number
 
 
+def require(holds: bool, message: str) -> None:
+    """Raise UserError with this line unless something holds."""
+    if not holds:
+        raise UserError(message)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` if a known name is close to ``name``, else nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)

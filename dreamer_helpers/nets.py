@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dreamer_helpers.errors import require
 from dreamer_helpers.symlog import TwoHot, symlog
 
 Norm = Callable[[int], nn.Module]
@@ -312,6 +313,8 @@ class ConvDecoder(nn.Module):
         channels = stage_channels([side // patch for side in shape[:2]], depth, mults)
         self.grid = tuple(-(-side // (patch * 2 ** len(channels))) for side in shape[:2])
         outputs = self.grid[0] * self.grid[1] * channels[-1]
+        told = f"cnn_depth times cnn_mults gives {channels[-1]} channels, which must be a multiple of blocks ({blocks})"
+        require(channels[-1] % blocks == 0, told)
         self.blocks = blocks
         self.from_deter = BlockLinear(deter, outputs, blocks)
         self.from_stoch = nn.Sequential(Layer(stoch, 2 * units, norm), Linear(2 * units, outputs))

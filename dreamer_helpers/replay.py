@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from typing import Any
 
@@ -55,12 +56,8 @@ class Replay:
     """
 
     def __init__(self, capacity: int, num_envs: int, seq_len: int, seed: int = 0):
+        self.check(capacity, num_envs, seq_len, batch_size=1)
         self.rows, self.num_envs, self.length = capacity // num_envs, num_envs, seq_len + 1
-        if self.rows < self.length:
-            raise UserError(
-                f"replay: a capacity of {capacity} steps for {num_envs} environments does not hold one sequence of "
-                f"{self.length}; make it at least {num_envs * self.length}"
-            )
         self.rng = np.random.default_rng(seed)
         self.count = 0  # records added so far to each environment; the newest is number count - 1
         self.data: Record = {}  # (rows, N, ...)
@@ -69,9 +66,33 @@ class Replay:
     def __len__(self) -> int:
         return min(self.count, self.rows) * self.num_envs
 
+    @staticmethod
+    def rows_needed(num_envs: int, seq_len: int, batch_size: int) -> int:
+        """Records of each environment that make a batch: one sequence, and as many steps as the batch replays."""
+        return max(seq_len + 1, -(-batch_size * seq_len // num_envs))
+
+    @classmethod
+    def check(cls, capacity: int, num_envs: int, seq_len: int, batch_size: int) -> None:
+        """Raise UserError if a replay of so many steps never gets :meth:`ready`: nothing would ever be learned."""
+        rows, needed = capacity // num_envs, cls.rows_needed(num_envs, seq_len, batch_size)
+        if rows < needed:
+            raise UserError(
+                f"replay: a capacity of {capacity} steps keeps {rows} of each of {num_envs} environments and never "
+                f"holds a batch of {batch_size} x {seq_len} steps; make replay_capacity at least {needed * num_envs}"
+            )
+
+    def expect(self, batch_size: int, steps: int) -> None:
+        """Warn if so many steps of the environments may not be enough to get :meth:`ready`."""
+        needed = self.num_envs * self.rows_needed(self.num_envs, self.length - 1, batch_size)
+        if steps < needed:
+            warnings.warn(
+                f"the training may end without having learned: a batch takes {needed} steps, and there are {steps}",
+                stacklevel=4,
+            )
+
     def ready(self, batch_size: int) -> bool:
         """Whether there is a sequence, and as many steps as a batch of so many replays."""
-        return self.count >= self.length and len(self) >= batch_size * (self.length - 1)
+        return min(self.count, self.rows) >= self.rows_needed(self.num_envs, self.length - 1, batch_size)
 
     def add(self, record: Record) -> None:
         """Append one step of every environment: arrays (N, ...). Raises UserError unless they are as the first were."""
@@ -92,7 +113,8 @@ class Replay:
     def sample(self, batch_size: int) -> Record:
         """A batch of sequences, (B, L, ...) each, and ``index`` (B, L, 2), which :meth:`update` wants back."""
         if not self.ready(batch_size):
-            missing = max(self.length * self.num_envs, batch_size * (self.length - 1)) - len(self)
+            needed = self.rows_needed(self.num_envs, self.length - 1, batch_size)
+            missing = self.num_envs * needed - len(self)
             raise UserError(f"replay holds {len(self)} steps and needs {missing} more before it can give a batch")
         oldest = max(0, self.count - self.rows)
         starts = self.rng.integers(oldest, self.count - self.length + 1, batch_size)

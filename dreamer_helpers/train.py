@@ -33,7 +33,7 @@ def train(
     config: Config, env: Any, steps: int, *, seed: int = 0, device: torch.device | str = "cpu",
     parts: Parts | None = None, logdir: str | Path | None = None, log_every: int = 500,
     callback: Callable[[Progress], None] | None = None, progress_bar: bool = True, precision: str | None = None,
-    save_every: float = 120.0, speed: str = "fast",
+    save_every: float = 120.0, speed: str = "fast", begin: Callable[[Progress], None] | None = None,
 ) -> Progress:  # fmt: skip
     """Train an agent on an environment for so many steps of it; returns the :class:`Progress` with the agent.
 
@@ -41,7 +41,8 @@ def train(
     ``env`` is a Gymnasium id, a function that makes an environment, or one. ``speed`` is readable, fast, compile or
     graph (``fast.accelerate``). With ``logdir``, the log goes to
     ``log.jsonl`` there, the training every ``save_every`` seconds to ``training.safetensors`` for :func:`resume`,
-    and the agent at the end to ``agent.safetensors``; files of an earlier training there are set aside. Ctrl-C and
+    and the agent at the end to ``agent.safetensors``; files of an earlier training there are set aside. ``begin`` is
+    called once before the first step; to set ``stop`` of its Progress ends the training after any step. Ctrl-C and
     SIGTERM let the step in progress end, save, and raise :class:`Stopped`. Raises UserError if steps is not a whole
     number of at least ``config.num_envs``, if the folder cannot be written, or if a loss is no longer a number.
     """
@@ -54,6 +55,8 @@ def train(
     )  # fmt: skip
     if folder:
         checkpoint.set_aside(folder)
+    if begin is not None:
+        begin(trainer.progress)
     return _run(trainer, callback, progress_bar)
 
 
@@ -91,7 +94,7 @@ def _run(trainer: Trainer, callback: Callable[[Progress], None] | None, progress
     from tqdm.auto import tqdm
 
     progress, folder = trainer.progress, trainer.folder
-    with _signals(progress) as caught:
+    with _signals(progress) as caught, trainer.envs.alone():
         try:
             with tqdm(
                 total=progress.total_steps, initial=progress.steps, unit="step", disable=not progress_bar,

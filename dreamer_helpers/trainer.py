@@ -74,6 +74,7 @@ class Trainer:
         # Every step adds a record, and so does every beginning of an episode: twice the steps are always enough.
         capacity = min(config.replay_capacity, 2 * steps + config.batch_size * config.seq_len * config.num_envs)
         self.replay = Replay(capacity, config.num_envs, config.seq_len, seed)
+        self.replay.expect(config.batch_size, steps)
         self.progress = Progress(self.agent, self.replay, steps)
         self.state: AgentState | None = None
         self.episodes = Episodes(config.num_envs)

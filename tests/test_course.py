@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -15,8 +18,8 @@ from PIL import Image
 
 from dreamer_helpers import course, dreams, plots, video
 from dreamer_helpers.errors import UserError
-from dreamer_helpers.train import DreamerV3, train
-from dreamer_helpers.widgets import Scrubber, TrainingDashboard
+from dreamer_helpers.train import DreamerV3, Progress, evaluate, train
+from dreamer_helpers.widgets import DreamPlayer, Scrubber, TrainingDashboard
 from dreamer_helpers.widgets.base import VIEW
 from dreamer_helpers.worlds import TMaze
 from helpers import TINY
@@ -215,6 +218,125 @@ def test_the_stop_button_ends_the_training_and_keeps_the_agent(tmp_path: Path) -
     assert board.wait().steps < 100_000
     assert "stopped" in board.text.value
     assert (tmp_path / "agent.safetensors").exists()
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before the first step", "between two looks"])
+def test_the_stop_button_acts_at_once(begun: bool) -> None:
+    """Not at the next look, which would be thousands of steps later."""
+    board = TrainingDashboard(TINY, MAZE, 3000, every=2000)
+    if not begun:
+        board.button.click()
+    board.start()
+    deadline = time.monotonic() + 60
+    while begun and (board.progress is None or not board.progress.steps) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    board.button.click()
+    before = board.progress.steps if board.progress is not None else 0
+    assert board.wait().steps <= before + 2 * TINY.num_envs
+    assert bool(board.progress.steps) == begun
+    assert "stopped" in board.text.value
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "00:00"), (59.4, "00:59"), (61, "01:01"), (3599, "59:59"), (3600, "1:00:00"), (9 * 3600, "9:00:00"),
+     (30 * 3600 + 62, "30:01:02")],
+)  # fmt: skip
+def test_time_left_has_its_hours(seconds: float, words: str) -> None:
+    board = TrainingDashboard(TINY, MAZE, 200)
+    assert board._left(Progress(None, None, 200, steps=100, wall_s=seconds)) == words
+
+
+class Watched(TMaze):
+    """A maze that counts how often it is begun and stepped, and by which thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def reset(self, **arguments: Any) -> Any:
+        self.calls.append("reset")
+        return super().reset(**arguments)
+
+    def step(self, action: Any) -> Any:
+        self.calls.append("step")
+        return super().step(action)
+
+
+ALONE = dataclasses.replace(TINY, num_envs=1)
+
+
+@pytest.mark.parametrize("every", [20, 1000], ids=["seen often", "seen at the end"])
+def test_who_watches_never_plays_in_the_world_of_the_training(every: int) -> None:
+    """Resets and steps of one object are those of the same training unwatched; the reason stands on the board."""
+    plain, world = Watched(), Watched()
+    train(ALONE, plain, 60, progress_bar=False)
+    board = TrainingDashboard(ALONE, world, 60, every=every)
+    assert board.wait().steps == 60
+    assert world.calls == plain.calls
+    assert board.dream is None
+    assert "one object" in board.text.value and "a function or an id" in board.text.value
+    assert "done" in board.text.value
+
+
+def test_who_watches_plays_in_a_world_of_its_own() -> None:
+    made: list[Watched] = []
+
+    def make() -> Watched:
+        made.append(Watched())
+        return made[-1]
+
+    plain = Watched()
+    train(ALONE, plain, 60, progress_bar=False)
+    board = TrainingDashboard(ALONE, make, 60, every=20)
+    board.wait()
+    assert made[0].calls == plain.calls
+    assert len(made) == 1 + 3 + 1  # three looks on the way, one at the end
+    assert board.dream is not None
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("shared", [False, True], ids=["an object", "a function that gives one object"])
+def test_nobody_looks_into_the_world_of_a_training(shared: bool, wrapped: bool) -> None:
+    """Whatever an object is handed to while a training is in it refuses, and leaves it as it was."""
+    world = Watched()
+    again = gymnasium.Wrapper(world) if wrapped else world
+    env = (lambda: again) if shared else again
+    agent, refusals = train(ALONE, MAZE, 20, progress_bar=False).agent, []
+    looks = (
+        lambda: dreams.record_episode(agent, env), lambda: dreams.random_episode(env),
+        lambda: evaluate(agent, env, 1), lambda: DreamPlayer(agent, env, buttons={"left": 0}),
+    )  # fmt: skip
+
+    def look(progress: Progress) -> None:
+        before = list(world.calls)
+        for each in looks:
+            with pytest.raises(UserError, match=r"one object, and something plays in it.*a function") as caught:
+                each()
+            refusals.append(str(caught.value))
+        assert world.calls == before
+
+    train(ALONE, world, 60, log_every=30, callback=look, progress_bar=False)
+    assert len(refusals) == 2 * len(looks)
+    dreams.record_episode(agent, env)  # when the training is over it is anybody's
+
+
+def test_a_training_that_ends_in_an_error_lets_go_of_its_world() -> None:
+    world = Watched()
+
+    def fails(progress: Progress) -> None:
+        raise ZeroDivisionError
+
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            train(ALONE, world, 60, log_every=30, callback=fails, progress_bar=False)
+    assert train(ALONE, world, 60, progress_bar=False).steps == 60
+
+
+def test_copies_must_be_copies() -> None:
+    world = Watched()
+    with pytest.raises(UserError, match="one object"):
+        train(TINY, lambda: world, 60, progress_bar=False)
 
 
 def test_what_fails_in_the_thread_is_raised_in_the_notebook(tmp_path: Path) -> None:

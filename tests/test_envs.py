@@ -125,6 +125,78 @@ def test_actions_there_and_back(space: spaces.Space, action: Any, vector: list[f
     assert checkpoint.space_from_json(checkpoint.space_to_json(space)) == space
 
 
+def box(low: Any, high: Any, dtype: Any) -> spaces.Box:
+    return spaces.Box(np.array(low, dtype), np.array(high, dtype), dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        box([0], [7], np.int64), box([-3], [4], np.int8), box([-128], [127], np.int8), box([0], [255], np.uint8),
+        box([5], [17], np.uint8), box([-1000], [1], np.int16), box([10**9], [10**9 + 999], np.int64),
+        box([2**31], [2**31 + 6], np.uint64), box([3], [3], np.int64),
+    ],
+    ids=lambda space: f"{space.dtype} {space.low[0]} to {space.high[0]}",
+)  # fmt: skip
+def test_every_integer_of_a_box_comes_back(space: spaces.Box) -> None:
+    spec = envs.ActionSpec.of(space)
+    values = np.arange(int(space.low[0]), int(space.high[0]) + 1).astype(space.dtype)[:, None]
+    vectors = spec.encode(values)
+    assert np.abs(vectors).max() <= 1
+    back = spec.decode(vectors)
+    assert back.dtype == space.dtype
+    np.testing.assert_array_equal(back, values)
+    assert all(space.contains(value) for value in spec.decode(np.linspace(-1.5, 1.5, 97, dtype=np.float32)[:, None]))
+
+
+def test_integers_are_rounded_to_the_nearest() -> None:
+    spec = envs.ActionSpec.of(box([0, -2], [7, 2], np.int64))
+    got = spec.decode(np.float32([[-0.8, -0.3], [0.99, 0.2], [-0.99, 0.3]]))
+    np.testing.assert_array_equal(got, [[1, -1], [7, 0], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [
+        ([-0.1, 1e-3], [0.3, 0.7], np.float32), ([-3e38, 5], [3e38, 5], np.float32), ([-1e9, 0], [3.3, 1], np.float64),
+        ([0.1, -0.7], [0.7, -0.1], np.float16),
+    ],
+)  # fmt: skip
+def test_floats_of_a_box_come_back_and_stay_inside(low: list[float], high: list[float], dtype: Any) -> None:
+    space = box(low, high, dtype)
+    spec, share = envs.ActionSpec.of(space), np.linspace(0, 1, 33)[:, None]
+    values = ((1 - share) * space.low + share * space.high).astype(dtype)
+    vectors = spec.encode(values)
+    assert np.isfinite(vectors).all()
+    back = spec.decode(vectors)
+    assert back.dtype == space.dtype
+    width = space.high.astype(float) - space.low
+    assert (np.abs(back.astype(float) - values) <= 1e-3 * width).all()
+    for end in (-2.0, -1.0, 1.0, 2.0):
+        assert space.contains(spec.decode(np.full(2, end, np.float32)))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(5, start=-2), spaces.MultiDiscrete([3, 2], start=[4, -1]),
+        spaces.MultiDiscrete([[2, 3], [4, 2]], start=[[1, 2], [3, -4]]),
+        spaces.MultiDiscrete([3, 200], dtype=np.uint8, start=[0, 7]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_choice_comes_back(space: spaces.Space) -> None:
+    spec = envs.ActionSpec.of(space)
+    space.seed(0)
+    values = np.stack([space.sample() for _ in range(60)])
+    vectors = spec.encode(values)
+    assert vectors.shape == (60, spec.dim)
+    assert (vectors.sum(-1) == len(spec.sizes)).all()
+    np.testing.assert_array_equal(spec.decode(vectors), values)
+    np.testing.assert_array_equal(spec.decode(spec.encode(values[0])), values[0])
+    assert space.contains(spec.decode(vectors[0]) if space.shape else int(spec.decode(vectors[0])))
+
+
 def test_continuous_actions_are_clipped() -> None:
     spec = envs.ActionSpec.of(spaces.Box(-2, 2, (1,)))
     np.testing.assert_allclose(spec.decode(np.float32([7.0])), [2.0])
@@ -249,6 +321,8 @@ def test_unsupported_spaces_name_the_entry() -> None:
         envs.canonical_space(spaces.Dict({"dyn": spaces.Discrete(3)}))
     with pytest.raises(UserError, match="finite bounds"):
         envs.ActionSpec.of(spaces.Box(-np.inf, 1, (2,)))
+    with pytest.raises(UserError, match="finite bounds"):  # its bounds are those of int64, which are finite numbers
+        envs.ActionSpec.of(spaces.Box(-np.inf, np.inf, (2,), np.int64))
     with pytest.raises(UserError, match="Text are not supported"):
         envs.ActionSpec.of(spaces.Text(3))
     with pytest.raises(UserError, match="several copies"):

@@ -130,10 +130,10 @@ def test_ratio_replays_as_many_steps_as_asked() -> None:
 
 
 def test_asked_too_early_it_says_how_much_is_missing() -> None:
-    with pytest.raises(UserError, match="holds 6 steps and needs 34 more"):
+    with pytest.raises(UserError, match="holds 6 steps and needs 36 more"):
         filled(2).sample(10)
     assert not filled(2).ready(10)
-    with pytest.raises(UserError, match="does not hold one sequence"):
+    with pytest.raises(UserError, match="keeps 3 of each of 3 environments and never holds a batch of 1 x 4"):
         Replay(10, N, SEQ)
     with pytest.raises(UserError, match="reward has shape"):
         filled(3).add({**record(3), "reward": np.zeros(N + 1, np.float32)})

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dreamer_helpers import bounds
@@ -85,3 +86,41 @@ def test_levels_in_the_figure_are_those_computed() -> None:
     for env, known in (("TMaze", bounds.tmaze()), ("Catch", bounds.catch(changes=0)), ("Orchard", bounds.orchard())):
         for level, name in learning.REFERENCES[f"dreamer_helpers/{env}-v0"]:
             assert level == pytest.approx(known[name.replace("without memory", "memoryless")], abs=0.01)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_the_intervals_cover_what_they_say(seeds: int) -> None:
+    """In 20,000 trials of so many normal numbers; a share of 95 % is then known to half a per cent."""
+    trials = np.random.default_rng(0).normal(10, 3, (seeds, 20_000))
+    low, high = learning.interval(trials)
+    assert ((low <= 10) & (high >= 10)).mean() == pytest.approx(0.95, abs=0.005)
+
+
+@pytest.mark.parametrize(("seeds", "covered"), [(3, 0.81), (5, 0.88)])
+def test_errors_of_few_seeds_are_not_normal(seeds: int, covered: float) -> None:
+    """What 1.96 standard errors cover: the trials above would tell."""
+    trials = np.random.default_rng(0).normal(10, 3, (seeds, 20_000))
+    half = 1.96 * trials.std(0, ddof=1) / seeds**0.5
+    assert (np.abs(trials.mean(0) - 10) <= half).mean() == pytest.approx(covered, abs=0.01)
+
+
+def test_seeds_that_agree_have_an_interval_of_no_width() -> None:
+    low, high = learning.interval(np.full((3, 4), 0.7))
+    np.testing.assert_allclose(low, 0.7)
+    np.testing.assert_allclose(high, 0.7)
+
+
+@pytest.mark.parametrize("env", learning.TASKS)
+def test_curves_and_their_bands_are_possible(env: str) -> None:
+    task, (_, values) = learning.TASKS[env], learning.curves(RESULTS, env)
+    smallest, largest = task.possible
+    low, high = learning.interval(values, task.possible)
+    assert smallest <= values.min() and values.max() <= largest
+    assert smallest <= low.min() and high.max() <= largest
+    assert (low <= values.mean(0) + 1e-9).all() and (values.mean(0) <= high + 1e-9).all()
+    assert all(level <= largest for level, _ in learning.REFERENCES.get(env, ()))
+
+
+def test_a_band_that_would_leave_what_is_possible_is_cut() -> None:
+    _, values = learning.curves(RESULTS, "dreamer_helpers/TMaze-v0")
+    assert learning.interval(values)[1].max() > 1 == learning.interval(values, (0, 1))[1].max()

@@ -98,6 +98,90 @@ def test_two_hot_mean_is_the_sum_in_double_precision() -> None:
     assert (error.abs() <= 1e-6 * terms.abs().sum(-1)).all()
 
 
+class Contracted(TorchDispatchMode):
+    """Float32 arithmetic as a compiler makes it of a loop that may be contracted.
+
+    A product that is added to something is not rounded before (fused multiply-add), and sums run in the given order.
+    Products of float32 numbers are exact in float64, so a float64 tensor stands for a product not yet rounded.
+    ``second`` says which of two products in one addition is rounded: the fused operation takes one.
+    """
+
+    def __init__(self, order: Callable[[int], Tensor], second: bool):
+        super().__init__()
+        self.order, self.second, self.fused = order, second, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket._qualified_op_name
+        if name == "aten::mul":
+            return func(*(x.float().double() for x in args))
+        if name in ("aten::add", "aten::sub"):
+            parts = list(args)
+            if all(x.dtype == torch.float64 for x in parts):
+                parts[self.second] = parts[self.second].float()
+            self.fused += any(x.dtype == torch.float64 for x in parts)
+            return func(*(x.double() for x in parts)).float()
+        if name == "aten::sum":
+            terms = args[0].double()
+            self.fused += args[0].dtype == torch.float64
+            total = torch.zeros(terms.shape[:-1])
+            for i in self.order(terms.shape[-1]).tolist():
+                total = (total.double() + terms[..., i]).float()
+            return total
+        assert name in MOVES, f"{name}: say how it is contracted"
+        return func(*args, **(kwargs or {}))
+
+
+MOVES = {"aten::slice", "aten::split_with_sizes", "aten::flip", "aten::_softmax", "aten::cat"}
+ORDERS: dict[str, Callable[[int], Tensor]] = {
+    "rising": torch.arange,
+    "falling": lambda n: torch.arange(n).flip(0),
+    "ends first": lambda n: torch.stack([torch.arange(n), torch.arange(n).flip(0)], 1).flatten()[:n],
+    "at random": torch.randperm,
+}
+
+
+def mean_of_rounded_products(logits: Tensor, bins: Tensor) -> Tensor:
+    """What is 0 for flat logits only if each product is rounded: mirrored products added first."""
+    terms, half = torch.softmax(logits, -1) * bins, len(bins) // 2
+    return terms[..., half : len(bins) - half].sum(-1) + (terms[..., :half].flip(-1) + terms[..., -half:]).sum(-1)
+
+
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("count", [2, 63, 64, 255])
+def test_flat_logits_mean_exactly_zero_also_where_products_are_not_rounded(
+    count: int, order: str, second: bool
+) -> None:
+    bins = symlog.symexp_bins(count)
+    logits, random = torch.tensor([[0.0], [-7.3]]).expand(2, count), 3 * torch.randn(20, count)
+    with Contracted(ORDERS[order], second) as mode:
+        flat, got = symlog.two_hot_mean(logits, bins), symlog.two_hot_mean(random, bins)
+    assert mode.fused
+    assert (flat == 0).all()
+    terms = random.double().softmax(-1) * bins.double()
+    assert ((got - terms.sum(-1)).abs() <= 1e-5 * terms.abs().sum(-1)).all()
+
+
+@pytest.mark.parametrize(("count", "wrong"), [(63, 0.085), (255, 0.176)])
+def test_contraction_finds_a_mean_that_needs_rounded_products(count: int, wrong: float) -> None:
+    logits, bins = torch.zeros(count), symlog.symexp_bins(count)
+    assert mean_of_rounded_products(logits, bins) == 0
+    with Contracted(torch.arange, False):
+        got = mean_of_rounded_products(logits, bins)
+    assert abs(got.item()) == pytest.approx(wrong, abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_two_hot_mean_takes_bins_that_are_no_mirror_image(count: int) -> None:
+    bins = torch.randn(count).mul(5).sort().values + 3
+    logits = torch.randn(4, 3, count, requires_grad=True)
+    plain = (logits.softmax(-1) * bins).sum(-1)
+    assert_close(symlog.two_hot_mean(logits, bins), plain)
+    weights = torch.randn(4, 3)
+    means = (symlog.two_hot_mean(logits, bins), plain)
+    assert_close(*(torch.autograd.grad((mean * weights).sum(), logits)[0] for mean in means))
+
+
 # -------------------------------------------------------------------------------------- distributions
 
 

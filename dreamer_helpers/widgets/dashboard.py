@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ import torch
 from dreamer_helpers import device as hardware
 from dreamer_helpers import dreams, plots
 from dreamer_helpers.config import Config
+from dreamer_helpers.envs import world_of_its_own
+from dreamer_helpers.errors import UserError
 from dreamer_helpers.parts import Parts
 from dreamer_helpers.train import train
 from dreamer_helpers.trainer import Progress
@@ -40,6 +41,7 @@ class TrainingDashboard(Described):
         )  # fmt: skip
         self.progress: Progress | None = None
         self.dream: dreams.OpenLoop | None = None
+        self.no_dream = ""  # why there are none, if so
         self.error: BaseException | None = None
         self._stop, self._thread = threading.Event(), threading.Thread(target=self._train, daemon=True)
         self.bar = widgets.IntProgress(value=0, min=0, max=steps, layout=widgets.Layout(width="360px"))
@@ -60,6 +62,8 @@ class TrainingDashboard(Described):
     def stop(self) -> None:
         """Ask the training to end after the step it is at."""
         self._stop.set()
+        if self.progress is not None:
+            self.progress.stop = True
 
     def wait(self) -> Progress:
         """Wait until the training has ended; returns its Progress. What went wrong in it is raised here."""
@@ -89,7 +93,7 @@ class TrainingDashboard(Described):
         alt = (
             f"{self.name} after {progress.steps} steps and {progress.updates} updates. Left, the return of each "
             f"episode; the mean of the last ten is {last:.1f}. Right, the losses of the world model. "
-            "Below, a dream beside reality."
+            f"{'Below, a dream beside reality.' if self.dream is not None else ''}"
         )
         return plots.Picture(self._figure(), alt)
 
@@ -101,15 +105,19 @@ class TrainingDashboard(Described):
 
     def _train(self) -> None:
         try:
-            self.progress = train(**self.settings, log_every=self.every, callback=self._update, progress_bar=False)
+            train(**self.settings, log_every=self.every, begin=self._begin, callback=self._update, progress_bar=False)
             self._show("stopped" if self._stop.is_set() else "done")
         except BaseException as error:  # raised again by wait(), in the thread of the notebook
             self.error = error
             self.text.value = f"failed: {error}"
         self.button.disabled = True
 
+    def _begin(self, progress: Progress) -> None:
+        self.progress = progress  # from now on stop() reaches the training itself
+        if self._stop.is_set():
+            progress.stop = True
+
     def _update(self, progress: Progress) -> None:
-        self.progress, progress.stop = progress, self._stop.is_set()
         self._show(f"{self._left(progress)} left")
 
     def _show(self, state: str) -> None:
@@ -119,15 +127,22 @@ class TrainingDashboard(Described):
         self.dream = self._new_dream(progress)
         self.bar.value = progress.steps
         speed = progress.steps / max(progress.wall_s, 1e-9)
-        self.text.value = f"return {progress.recent_return:.2f}   {speed:.0f} steps/s   {state}"
+        self.text.value = f"return {progress.recent_return:.2f}   {speed:.0f} steps/s   {state}{self.no_dream}"
         self.picture.value = self.still()
 
     def _left(self, progress: Progress) -> str:
         seconds = progress.wall_s / max(progress.steps, 1) * (self.steps - progress.steps)
-        return time.strftime("%M:%S", time.gmtime(seconds))
+        minutes, seconds = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
 
     def _new_dream(self, progress: Progress) -> dreams.OpenLoop | None:
-        episode = dreams.record_episode(progress.agent, self.env, seed=progress.steps, max_steps=20)
+        try:
+            env = world_of_its_own(self.env)
+            episode = dreams.record_episode(progress.agent, env, seed=progress.steps, max_steps=20)
+        except UserError as error:  # the training goes on without
+            self.no_dream = f"   no dreams: {error}"
+            return None
         context = min(5, len(episode) - 1) if not _has_images(progress) else 1
         return dreams.open_loop(progress.agent, episode, context) if len(episode) > context >= 1 else None
 

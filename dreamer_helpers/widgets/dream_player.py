@@ -82,7 +82,7 @@ class DreamPlayer(Described):
         self.record, state, action = self.vector.reset(), None, self._action(self.stay)
         for watched in range(self.context):
             if watched:
-                self.record = self.vector.step(action.numpy())
+                self.record = self.vector.step(action.cpu().numpy())
             _, state = self.agent.act(self.record, state)
             state = AgentState(state.latent, action)
         self.latent: State = state.latent
@@ -101,17 +101,18 @@ class DreamPlayer(Described):
         """One step in the world, if it has not ended, and one in the dream."""
         chosen, model = self._action(action), self.agent.world_model
         if self.awake:
-            self.record = self.vector.step(chosen.numpy())
+            self.record = self.vector.step(chosen.cpu().numpy())
             self.returns[0] += self.record["reward"][0]
             self.awake = not self.record["is_last"][0]
-        dream, _ = model.imagine(self.latent, lambda _: chosen.to(self.agent.device), 1)
+        dream, _ = model.imagine(self.latent, lambda _: chosen, 1)
         self.latent = State(dream.deter[:, 1], dream.stoch[:, 1])
         self.returns[1] += model.reward.mean(model.reward(self.latent.features)).item()
         self.steps += 1
         self._show()
 
     def _action(self, action: int) -> torch.Tensor:
-        return torch.eye(self.agent.actions.dim)[[action]]
+        """An action in model form, (1, A), on the agent's device."""
+        return torch.eye(self.agent.actions.dim, device=self.agent.device)[action : action + 1]
 
     @torch.no_grad()
     def frames(self) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from dreamer_helpers import checkpoint, dreams, plots
 from dreamer_helpers.agent import DreamerV3
@@ -42,22 +43,24 @@ class Task:
 
     title: str
     steps: int
+    possible: tuple[float, float]  # the smallest and the largest return of an episode, in the task's unit
     seeds: int = 5
     episodes: int | str = 100
     unit: float = 1.0  # of the return
     dreams: bool = False  # whether its dreams are measured
 
 
+WORST_SWING = 200 * -(np.pi**2 + 0.1 * 8.0**2 + 0.001 * 2.0**2)  # Pendulum-v1: upside down, at full speed and torque
 TASKS = {
-    "CartPole-v1": Task("CartPole-v1", 10_000),
-    "Pendulum-v1": Task("Pendulum-v1", 8_000),
-    "dreamer_helpers/TMaze-v0": Task("T-maze in pixels", 12_000, dreams=True),
-    "dreamer_helpers/Catch-v0": Task("Catch in pixels, all starts", 15_000, episodes="all"),
-    "dreamer_helpers/Orchard-v0": Task("Orchard in pixels", 12_000, dreams=True),
-    "Acrobot-v1": Task("Acrobot-v1", 18_000, seeds=3),
-    "tasks:MiniGridEmpty5x5-v0": Task("MiniGrid-Empty-5x5 in pixels", 12_000, seeds=3),
-    "tasks:CartPoleMilli-v0": Task("CartPole-v1, rewards x 0.001", 10_000, seeds=3, unit=0.001),
-    "tasks:CartPoleKilo-v0": Task("CartPole-v1, rewards x 1000", 10_000, seeds=3, unit=1000.0),
+    "CartPole-v1": Task("CartPole-v1", 10_000, (0, 500)),
+    "Pendulum-v1": Task("Pendulum-v1", 8_000, (WORST_SWING, 0)),
+    "dreamer_helpers/TMaze-v0": Task("T-maze in pixels", 12_000, (0, 1), dreams=True),
+    "dreamer_helpers/Catch-v0": Task("Catch in pixels, all starts", 15_000, (0, 1), episodes="all"),
+    "dreamer_helpers/Orchard-v0": Task("Orchard in pixels", 12_000, (-5, 3), dreams=True),
+    "Acrobot-v1": Task("Acrobot-v1", 18_000, (-500, 0), seeds=3),
+    "tasks:MiniGridEmpty5x5-v0": Task("MiniGrid-Empty-5x5 in pixels", 12_000, (0, 1), seeds=3),
+    "tasks:CartPoleMilli-v0": Task("CartPole-v1, rewards x 0.001", 10_000, (0, 500), seeds=3, unit=0.001),
+    "tasks:CartPoleKilo-v0": Task("CartPole-v1, rewards x 1000", 10_000, (0, 500), seeds=3, unit=1000.0),
 }
 """The tasks of the table, by environment. The last four were first run after the preset was frozen."""
 
@@ -198,21 +201,34 @@ def dream_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def curves(results: dict[str, Any], env: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (60,) that all runs of a task have reached, and each seed's mean return there, (seeds, 60)."""
+    runs = [np.array(r["curve"]).T for r in of_task(results, env)]
+    grid = np.linspace(max(c[0][0] for c in runs), min(c[0][-1] for c in runs), 60)
+    return grid, np.stack([np.interp(grid, c[0], c[1] / TASKS[env].unit) for c in runs])
+
+
+def interval(values: np.ndarray, possible: tuple[float, float] = (-np.inf, np.inf)) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % interval of the mean over seeds, (seeds, ...) -> two of (...), cut to what is possible.
+
+    By Student's t. For 3 and 5 seeds, 1.96 standard errors cover the mean in 81 and 88 of 100 cases, the percentile
+    bootstrap in 75 and 85, the one called BCa in 72 and 86.
+    """
+    mean, half = values.mean(0), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return np.clip(mean - half, *possible), np.clip(mean + half, *possible)
+
+
 def figure(results: dict[str, Any]) -> bytes:
     """Every task's curves as a PNG: each seed, their mean, and the 95 % interval of the mean."""
     tasks = [env for env in TASKS if of_task(results, env)]
     rows = -(-len(tasks) // 3)
     drawing = plots.new_figure(10.5, 2.5 * rows)
     for number, env in enumerate(tasks):
-        task, runs = TASKS[env], of_task(results, env)
-        axes = plots.tidy(drawing.add_subplot(rows, 3, number + 1), f"{task.title}, {len(runs)} seeds")
-        curves = [np.array(r["curve"]).T for r in runs]
-        grid = np.linspace(max(c[0][0] for c in curves), min(c[0][-1] for c in curves), 60)
-        values = np.stack([np.interp(grid, c[0], c[1] / task.unit) for c in curves])
-        mean, half = values.mean(0), 1.96 * values.std(0, ddof=1) / len(values) ** 0.5
-        axes.fill_between(grid, mean - half, mean + half, color=plots.COLOURS[5], alpha=0.35, linewidth=0)
+        task, (grid, values) = TASKS[env], curves(results, env)
+        axes = plots.tidy(drawing.add_subplot(rows, 3, number + 1), f"{task.title}, {len(values)} seeds")
+        axes.fill_between(grid, *interval(values, task.possible), color=plots.COLOURS[5], alpha=0.35, linewidth=0)
         axes.plot(grid, values.T, color=plots.COLOURS[0], alpha=0.45, linewidth=0.8)
-        axes.plot(grid, mean, color=plots.COLOURS[1], linewidth=1.8)
+        axes.plot(grid, values.mean(0), color=plots.COLOURS[1], linewidth=1.8)
         for level, name in REFERENCES.get(env, ()):
             axes.axhline(level, color="0.5", linewidth=0.8, linestyle="--")
             axes.annotate(name, (task.steps, level), fontsize=7, color="0.3", va="bottom", ha="right")
