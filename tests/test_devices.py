@@ -171,9 +171,11 @@ def test_widgets_stay_on_the_device_of_the_agent(elsewhere: Any) -> None:
         player.restart(3)
         player.play([1])
         board = TrainingDashboard(agent.config, Sketch, 100)
-        board._update(Progress(agent, None, 100, steps=50, log=[{"steps": 50, "loss/dyn": 1.0}]))
+        progress = Progress(agent, None, 100, steps=50, log=[{"steps": 50, "loss/dyn": 1.0}])
+        board._begin(progress), board._update(progress)
     assert (player.steps == 1 and not player.awake) or player.returns[0] == 1
-    assert board.dream is not None and board.still()
+    assert board.dream is not None, board.text.value
+    assert board.still()
     assert set(agent.reads) == {"meta"}
 
 
