@@ -22,7 +22,7 @@ import torch
 from dreamer_helpers import checkpoint, command_line, train
 from dreamer_helpers.checkpoint import AGENT_FILE, TRAINING_FILE
 from dreamer_helpers.errors import UserError
-from dreamer_helpers.train import Progress, Trainer
+from dreamer_helpers.trainer import Progress, Trainer
 from helpers import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -215,7 +215,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(full: str, tmp_path: Path) ->
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:
     begun = time.perf_counter()
     with pytest.raises(SystemExit) as caught:
-        command_line.main(["--env", WORLDS[1], "--device", "cpu", "--logdir", "/proc/self"])
+        command_line.main(train.train, train.resume, ["--env", WORLDS[1], "--device", "cpu", "--logdir", "/proc/self"])
     assert caught.value.code == 2
     message = capsys.readouterr().err
     assert "cannot write" in message
@@ -287,14 +287,14 @@ import os, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from dreamer_helpers import checkpoint, train
+from dreamer_helpers import checkpoint, tensorfile, train
 from helpers import TINY
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 moment, folder = sys.argv[1:]
-count, write, replace = [0], checkpoint.save_file, checkpoint.os.replace
+count, write, replace = [0], tensorfile.save_file, os.replace
 
 def save_file(tensors, path, metadata):
     count[0] += 1
@@ -314,7 +314,7 @@ def rename(old, new):
     if count[0] == 3 and moment == "after the rename":
         die()
 
-checkpoint.save_file, checkpoint.os.replace = save_file, rename
+tensorfile.save_file, os.replace = save_file, rename
 train.train(
     TINY, "dreamer_helpers/Catch-v0", 400, seed=3, logdir=folder, log_every=60, save_every=0, progress_bar=False
 )
