@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import shutil
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -394,18 +396,34 @@ def make_folder(path: str | Path) -> Path:
 
 
 def set_aside(folder: Path) -> None:
-    """Move the files of an earlier training in a folder to ``earlier-1``, ``earlier-2``, ... beside them."""
-    names = ("log.jsonl", TRAINING_FILE, REPLAY_FOLDER, AGENT_FILE)
+    """Move the files of an earlier training in a folder to ``earlier-1``, ``earlier-2``, ... beside them.
+
+    The chunks of its replay are in both places while its training file moves, so that it is whole at any moment.
+    """
+    names, replay = (TRAINING_FILE, AGENT_FILE, "log.jsonl"), folder / REPLAY_FOLDER
     old = [folder / name for name in names if (folder / name).exists()]
-    if not old:
+    if not old and not replay.exists():
         return
     place = next(p for p in (folder / f"earlier-{n}" for n in itertools.count(1)) if not p.exists())
     try:
         place.mkdir()
+        if replay.exists():
+            shutil.copytree(replay, place / REPLAY_FOLDER, copy_function=link)
         for path in old:
             path.rename(place / path.name)
+        if replay.exists():
+            shutil.rmtree(replay)
     except OSError as error:
-        raise UserError(f"cannot move the earlier training in {folder} to {place.name}: {error.strerror}") from None
+        why = error.strerror or error
+        raise UserError(f"cannot move the earlier training in {folder} to {place.name}: {why}") from None
+
+
+def link(source: str, target: str) -> None:
+    """Give a file a second name, or copy it where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 # ------------------------------------------------------------------------------------------------------ spaces

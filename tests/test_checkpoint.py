@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
+import itertools
 import os
 import subprocess
 import sys
@@ -367,6 +369,55 @@ def test_the_replay_is_set_aside_with_its_training(tmp_path: Path, monkeypatch: 
     assert [len(chunk_files(folder)) for folder in (tmp_path / "earlier-1", tmp_path)] == [2, 4]
     assert_same(uncut(), go_on(tmp_path / "earlier-1"))
     assert_same(uncut(), go_on(tmp_path))
+
+
+@pytest.mark.parametrize("moment", range(7))
+def test_a_kill_while_it_is_set_aside_leaves_it_whole(
+    moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before each of two links, three renames and the removal, and after all."""
+    monkeypatch.setattr(checkpoint, "CHUNK_STEPS", 40)
+    trainer = Trainer(TINY, WORLDS[1], 2000, folder=tmp_path)
+    for _ in range(25):
+        trainer.replay.add(record := {**trainer.record, **LATENT, "action": np.zeros((4, 3), np.float32)})
+    trainer.save()
+    trainer.agent.save(tmp_path / AGENT_FILE)
+    trainer.write_log([], "w")
+    calls = itertools.count()
+
+    def killing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def act(*arguments: Any, **keywords: Any) -> Any:
+            if next(calls) == moment:
+                raise KeyboardInterrupt
+            return function(*arguments, **keywords)
+
+        return act
+
+    with monkeypatch.context() as patch:
+        for owner, name in ((os, "link"), (Path, "rename"), (checkpoint.shutil, "rmtree")):
+            patch.setattr(owner, name, killing(getattr(owner, name)))
+        with contextlib.suppress(KeyboardInterrupt):
+            checkpoint.set_aside(tmp_path)
+    assert next(calls) == min(moment + 1, 6)
+    (found,) = tmp_path.rglob(TRAINING_FILE)
+    assert found.parent == (tmp_path if moment < 3 else tmp_path / "earlier-1")
+    data = checkpoint.load_training(found)["replay"]["data"]
+    np.testing.assert_array_equal(data["image"], np.repeat(record["image"][None], 25, 0))
+
+
+LATENT = {"deter": np.zeros((4, TINY.rnn_hidden_dim), np.float32), "stoch": np.zeros((4, 4), np.int16)}
+
+
+def test_without_links_a_replay_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_link(*arguments: Any) -> None:
+        raise OSError("no links here")
+
+    (tmp_path / REPLAY_FOLDER).mkdir()
+    (tmp_path / REPLAY_FOLDER / "000000000.safetensors").write_bytes(b"chunk")
+    monkeypatch.setattr(os, "link", refuse_link)
+    checkpoint.set_aside(tmp_path)
+    assert [p.read_bytes() for p in chunk_files(tmp_path / "earlier-1")] == [b"chunk"]
+    assert not (tmp_path / REPLAY_FOLDER).exists()
 
 
 @contextmanager
