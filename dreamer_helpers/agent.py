@@ -231,8 +231,8 @@ class DreamerV3(nn.Module):
         """
         checkpoint.save(path, self)
 
-    def load(self, path: str | Path) -> DreamerV3:
-        """Take over what a file written by :meth:`save` holds; returns the agent.
+    def load(self, path: str | Path | checkpoint.Checkpoint) -> DreamerV3:
+        """Take over what a file written by :meth:`save` holds, or one that is open; returns the agent.
 
         Raises UserError, and leaves the agent as it was, if the file is absent, damaged, of another version, or of
         an agent with another task, configuration, optimiser or other parts.

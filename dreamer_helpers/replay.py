@@ -12,6 +12,9 @@ from dreamer_helpers.errors import UserError
 
 Record = dict[str, np.ndarray]
 
+LATENTS = ("deter", "stoch")
+"""The entries of a record that updates refresh. All others stay as they were added."""
+
 
 class Ratio:
     """How many updates are due, so that ``train_ratio`` steps are replayed for each step of the environment.
@@ -143,19 +146,36 @@ class Replay:
         """Memory of the full ring buffers, in bytes."""
         return sum(values.nbytes for values in self.data.values())
 
+    def position(self) -> dict[str, Any]:
+        """Everything that decides how to go on, but for the records; ``used`` is the number of rows in use."""
+        used = min(self.count, self.rows)
+        return {"count": self.count, "used": used, "queue": list(self.queue), "rng": self.rng.bit_generator.state}
+
+    def go_on_from(self, position: dict[str, Any], record: Record) -> None:
+        """Take over a :meth:`position`, with zeros in place of the records, which are to be like this one, (N, ...).
+
+        Raises UserError if a full replay had another capacity.
+        """
+        if position["used"] != min(position["count"], self.rows):
+            raise UserError("replay: what was saved comes from a replay of another capacity")
+        self.count = position["count"]
+        self.data = {k: np.zeros((self.rows, *v.shape), v.dtype) for k, v in record.items()}
+        self.queue = deque((tuple(piece) for piece in position["queue"]), maxlen=self.queue.maxlen)
+        self.rng.bit_generator.state = position["rng"]
+
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on exactly as before; of the buffers, the rows in use."""
-        used = {key: values[: self.count] for key, values in self.data.items()}
-        return {"count": self.count, "data": used, "queue": list(self.queue), "rng": self.rng.bit_generator.state}
+        """Everything needed to go on exactly as before; of the buffers, the rows in use, not copied."""
+        return {**self.position(), "data": {key: values[: self.count] for key, values in self.data.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of :meth:`state_dict`. Raises UserError if a full replay had another capacity."""
-        rows = min(state["count"], self.rows)
-        if any(len(values) != rows for values in state["data"].values()):
-            raise UserError("replay: what was saved comes from a replay of another capacity")
-        self.count = state["count"]
-        self.data = {k: np.zeros((self.rows, *v.shape[1:]), v.dtype) for k, v in state["data"].items()}
-        for key, values in state["data"].items():
-            self.data[key][:rows] = values
-        self.queue = deque((tuple(piece) for piece in state["queue"]), maxlen=self.queue.maxlen)
-        self.rng.bit_generator.state = state["rng"]
+        self.go_on_from(state, {key: values[0] for key, values in state["data"].items()} if state["used"] else {})
+        for key, values in self.data.items():
+            values[: state["used"]] = state["data"][key]
+
+
+def places(first: int, last: int, rows: int) -> list[slice]:
+    """Where the records ``first`` to ``last - 1``, at most ``rows``, stand in a ring: one slice, or two at its end."""
+    begin, length = first % rows, last - first
+    head = min(length, rows - begin)
+    return [slice(begin, begin + head)] + ([slice(0, length - head)] if head < length else [])

@@ -19,7 +19,7 @@ import torch
 
 from dreamer_helpers import checkpoint
 from dreamer_helpers.agent import AgentState, DreamerV3
-from dreamer_helpers.checkpoint import AGENT_FILE, TRAINING_FILE
+from dreamer_helpers.checkpoint import AGENT_FILE, TRAINING, TRAINING_FILE, Checkpoint
 from dreamer_helpers.config import Config
 from dreamer_helpers.errors import Stopped, UserError
 from dreamer_helpers.evaluate import evaluate
@@ -39,12 +39,12 @@ def train(
 
     With ``config.average_share`` that agent has its weights averaged over the last share of the updates.
     ``env`` is a Gymnasium id, a function that makes an environment, or one. ``speed`` is readable, fast, compile or
-    graph (``fast.accelerate``). With ``logdir``, the log goes to
-    ``log.jsonl`` there, the training every ``save_every`` seconds to ``training.safetensors`` for :func:`resume`,
-    and the agent at the end to ``agent.safetensors``; files of an earlier training there are set aside. ``begin`` is
-    called once before the first step; to set ``stop`` of its Progress ends the training after any step. Ctrl-C and
-    SIGTERM let the step in progress end, save, and raise :class:`Stopped`. Raises UserError if steps is not a whole
-    number of at least ``config.num_envs``, if the folder cannot be written, or if a loss is no longer a number.
+    graph (``fast.accelerate``). With ``logdir``, the log goes to ``log.jsonl`` there, the training every ``save_every``
+    seconds to ``training.safetensors`` and the folder ``replay`` for :func:`resume`, and the agent at the end to
+    ``agent.safetensors``; files of an earlier training there are set aside. ``begin`` is called once before the first
+    step; to set ``stop`` of its Progress ends the training after any step. Ctrl-C and SIGTERM let the step in progress
+    end, save, and raise :class:`Stopped`. Raises UserError if steps is not a whole number of at least
+    ``config.num_envs``, if the folder cannot be written, or if a loss is no longer a number.
     """
     if not isinstance(steps, int) or steps < config.num_envs:
         raise UserError(f"steps must be a whole number of at least {config.num_envs} (num_envs), not {steps!r}")
@@ -61,33 +61,41 @@ def train(
 
 
 def resume(
-    logdir: str | Path, env: Any = None, steps: int | None = None, *, device: torch.device | str = "cpu",
+    logdir: str | Path | Checkpoint, env: Any = None, steps: int | None = None, *, device: torch.device | str = "cpu",
     parts: Parts | None = None, callback: Callable[[Progress], None] | None = None, progress_bar: bool = True,
     precision: str | None = None, speed: str = "fast",
 ) -> Progress:  # fmt: skip
     """Go on with the training in a folder as if it had not been interrupted; see :func:`train`.
 
-    ``env`` is needed if it was no Gymnasium id, and so are ``parts``, if there were any. ``steps`` is a new total.
-    Environments whose state cannot be saved begin a new episode. Raises UserError if there is no training in the
-    folder, if it is complete, or if env or parts do not fit.
+    Who has looked into the training file already gives that, open, in place of the folder. ``env`` is needed if it was
+    no Gymnasium id, and so are ``parts``, if there were any. ``steps`` is a new total. Environments whose state cannot
+    be saved begin a new episode. Raises UserError if there is no training in the folder, if it is complete, or if env
+    or parts do not fit.
     """
-    path = Path(logdir) / TRAINING_FILE
-    config, *_ = checkpoint.describe(path)
-    state = checkpoint.load_training(path)
-    env, total = env or state["env"], steps or state["total_steps"]
-    if env is None:
-        raise UserError(f"{path} does not say how its environment is made; give the function again")
-    if total < state["progress"]["steps"] + config.num_envs:
-        done = f"{state['progress']['steps']:,} of {state['total_steps']:,} steps"
-        raise UserError(f"the training in {logdir} is complete ({done}); give a larger number of steps to go on")
-    trainer = Trainer(
-        config, env, total, seed=state["seed"], device=device, parts=parts, precision=precision, folder=Path(logdir),
-        log_every=state["log_every"], save_every=state["save_every"], speed=speed,
-    )  # fmt: skip
-    trainer.agent.load(path)
-    checkpoint.restore_training(trainer, state)
+    opened = isinstance(logdir, Checkpoint)
+    with logdir if opened else Checkpoint(Path(logdir) / TRAINING_FILE, (TRAINING,)) as stored:
+        env, total = env or stored["env"], steps or stored["total_steps"]
+        _check_unfinished(stored, env, total)
+        trainer = Trainer(
+            stored.config, env, total, seed=stored["seed"], device=device, parts=parts, precision=precision,
+            folder=stored.path.parent, log_every=stored["log_every"], save_every=stored["save_every"], speed=speed,
+        )  # fmt: skip
+        trainer.agent.load(stored)
+        checkpoint.restore_training(trainer, stored)
     trainer.write_log(trainer.progress.log, "w")  # without the rows that came after the checkpoint
     return _run(trainer, callback, progress_bar)
+
+
+def _check_unfinished(stored: Checkpoint, env: Any, total: int) -> None:
+    """Raise UserError if a training cannot go on: no environment is known, or there are no steps left."""
+    if env is None:
+        raise UserError(f"{stored.path} does not say how its environment is made; give the function again")
+    steps = stored["progress"]["steps"]
+    if total < steps + stored.config.num_envs:
+        done = f"{steps:,} of {stored['total_steps']:,} steps"
+        raise UserError(
+            f"the training in {stored.path.parent} is complete ({done}); give a larger number of steps to go on"
+        )
 
 
 def _run(trainer: Trainer, callback: Callable[[Progress], None] | None, progress_bar: bool) -> Progress:

@@ -16,7 +16,6 @@ from torch import Tensor
 from dreamer_helpers import checkpoint, envs, fast
 from dreamer_helpers import device as hardware
 from dreamer_helpers.agent import AgentState, DreamerV3
-from dreamer_helpers.checkpoint import TRAINING_FILE
 from dreamer_helpers.config import Config
 from dreamer_helpers.envs import Episodes
 from dreamer_helpers.errors import UserError
@@ -52,8 +51,8 @@ class Trainer:
 
     ``speed`` says how gradient steps are computed (``fast.accelerate``). All random numbers come from the generators of
     the agent, the replay and the environments, each begun with ``seed``. With a ``folder``, the log goes to
-    ``log.jsonl`` there and the training to ``training.safetensors``, at the beginning, every ``save_every`` seconds
-    and at the end.
+    ``log.jsonl`` there and the training to ``training.safetensors`` and the folder ``replay``, at the beginning, every
+    ``save_every`` seconds and at the end.
     """
 
     def __init__(
@@ -81,6 +80,7 @@ class Trainer:
         self.pending: list[dict[str, Tensor]] = []  # metrics of the updates since the last row of the log
         self.average = [p.detach().clone() for p in self.agent.parameters()] if config.average_share else []
         self.saved: int | None = None  # the step of the last checkpoint
+        self.chunks: list[dict[str, Any]] = []  # the chunks of the replay that it has on the disk
         hardware.check_memory(self.replay_bytes(), f"a replay of {capacity:,} steps", "replay_capacity")
 
     def replay_bytes(self) -> int:
@@ -216,7 +216,7 @@ class Trainer:
             if not torch.isfinite(parameter).all():
                 raise UserError(f"{name} is no longer finite at step {self.progress.steps}{self._rescue()}")
         try:
-            checkpoint.save(self.folder / TRAINING_FILE, self.agent, checkpoint.training_state(self))
+            checkpoint.save_training(self.folder, self)
         except UserError as error:
             raise UserError(f"{error}{self._rescue()}") from None
         self.saved = self.progress.steps

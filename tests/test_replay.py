@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dreamer_helpers.errors import UserError
-from dreamer_helpers.replay import Ratio, Replay, annotate
+from dreamer_helpers.replay import Ratio, Replay, annotate, places
 
 N, SEQ = 3, 4
 
@@ -114,6 +114,27 @@ def test_state_is_restored_exactly() -> None:
         a, b = one.sample(6), two.sample(6)
         for key in a:
             np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_a_state_of_another_capacity_is_refused() -> None:
+    full = filled(40, capacity=60).state_dict()
+    with pytest.raises(UserError, match="another capacity"):
+        Replay(90, N, SEQ).load_state_dict(full)
+    other = Replay(90, N, SEQ)
+    other.load_state_dict(filled(15, capacity=60).state_dict())  # nothing was lost yet
+    assert len(other) == 45
+    other.load_state_dict(filled(0).state_dict())
+    assert len(other) == 0
+
+
+@pytest.mark.parametrize("rows", [1, 5, 7])
+def test_records_stand_where_the_ring_has_them(rows: int) -> None:
+    ring = np.full(rows, -1)
+    for number in range(20):
+        ring[number % rows] = number
+        for first in range(max(0, number + 1 - rows), number + 2):
+            found = [record for at in places(first, number + 1, rows) for record in ring[at]]
+            assert found == list(range(first, number + 1))
 
 
 def test_annotate_marks_beginnings_and_breaks() -> None:

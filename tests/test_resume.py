@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -20,9 +21,9 @@ import pytest
 import torch
 
 from dreamer_helpers import checkpoint, command_line, train
-from dreamer_helpers.checkpoint import AGENT_FILE, TRAINING_FILE
+from dreamer_helpers.checkpoint import AGENT_FILE, REPLAY_FOLDER, TRAINING_FILE
 from dreamer_helpers.errors import UserError
-from dreamer_helpers.train import Progress, Trainer
+from dreamer_helpers.trainer import Progress, Trainer
 from helpers import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -215,7 +216,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(full: str, tmp_path: Path) ->
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:
     begun = time.perf_counter()
     with pytest.raises(SystemExit) as caught:
-        command_line.main(["--env", WORLDS[1], "--device", "cpu", "--logdir", "/proc/self"])
+        command_line.main(train.train, train.resume, ["--env", WORLDS[1], "--device", "cpu", "--logdir", "/proc/self"])
     assert caught.value.code == 2
     message = capsys.readouterr().err
     assert "cannot write" in message
@@ -287,55 +288,82 @@ import os, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from dreamer_helpers import checkpoint, train
-from helpers import TINY
+from dreamer_helpers import checkpoint, tensorfile, train
+from test_resume import SMALL_REPLAY
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-moment, folder = sys.argv[1:]
-count, write, replace = [0], checkpoint.save_file, checkpoint.os.replace
+file, moment, folder = sys.argv[1:]
+checkpoint.CHUNK_STEPS = 8
+save, write, replace, unlink = checkpoint.save, tensorfile.save_file, os.replace, Path.unlink
+saved = 0
+
+def now(path, then):
+    third = saved == 2 and Path(path).name.startswith("training" if file == "training" else "000000000")
+    if third and then == moment:
+        die()
+    return third
+
+def save_counted(*arguments):
+    global saved
+    save(*arguments)
+    saved += 1
 
 def save_file(tensors, path, metadata):
-    count[0] += 1
-    if count[0] < 3:
-        return write(tensors, path, metadata)
-    if moment == "before the write":
-        die()
+    now(path, "before the write")
     write(tensors, path, metadata)
-    if moment == "half-way":
+    if moment == "half-way" and now(path, "written"):
         os.truncate(path, os.path.getsize(path) // 2)
         die()
 
 def rename(old, new):
-    if count[0] == 3 and moment == "before the rename":
-        die()
+    now(new, "before the rename")
     replace(old, new)
-    if count[0] == 3 and moment == "after the rename":
-        die()
+    now(new, "after the rename")
 
-checkpoint.save_file, checkpoint.os.replace = save_file, rename
+def remove(path):
+    if moment == "before it is deleted":
+        die()
+    unlink(path)
+    die()
+
+checkpoint.save, tensorfile.save_file, os.replace = save_counted, save_file, rename
+if moment.endswith("it is deleted"):
+    Path.unlink = remove
 train.train(
-    TINY, "dreamer_helpers/Catch-v0", 400, seed=3, logdir=folder, log_every=60, save_every=0, progress_bar=False
+    SMALL_REPLAY, "dreamer_helpers/Catch-v0", 400, seed=3, logdir=folder, log_every=60, save_every=0,
+    progress_bar=False,
 )
 """
 
+SMALL_REPLAY = dataclasses.replace(TINY, replay_capacity=40, train_ratio=1.0)
+WRITING = ("before the write", "half-way", "before the rename", "after the rename")
+MOMENTS = [(file, moment) for file in ("training", "chunk") for moment in WRITING]
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["before the write", "half-way", "before the rename", "after the rename"])
-def test_killed_while_saving(moment: str, tmp_path: Path) -> None:
-    """Whatever moment of the third save it is, the last complete checkpoint goes on to what would have been."""
+@pytest.mark.parametrize(
+    ("file", "moment"), [*MOMENTS, ("chunk", "before it is deleted"), ("chunk", "after it is deleted")]
+)
+def test_killed_while_saving(file: str, moment: str, tmp_path: Path) -> None:
+    """Whatever moment of the third save it is, which also writes the first chunk of two records, or of the first that
+    deletes a chunk: the last complete checkpoint goes on to what would have been."""
     torch.set_num_threads(1)
     killed = subprocess.run(
-        [sys.executable, "-c", SCRIPT, moment, str(tmp_path / "cut")], capture_output=True, text=True, check=False,
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        [sys.executable, "-c", SCRIPT, file, moment, str(tmp_path / "cut")], capture_output=True, text=True,
+        check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    left = {path.name for path in (tmp_path / "cut").iterdir()}
-    assert (TRAINING_FILE + ".partial" in left) == (moment in ("half-way", "before the rename"))
+    left = {path.name for path in (tmp_path / "cut").rglob("*.partial")}
+    name = TRAINING_FILE if file == "training" else "000000000.safetensors"
+    assert left == ({name + ".partial"} if moment in ("half-way", "before the rename") else set())
     saved = checkpoint.load_training(tmp_path / "cut" / TRAINING_FILE)["progress"]["steps"]
-    assert saved == (8 if moment == "after the rename" else 4)  # the first save is of step 0, each step adds 4
-    whole = train.train(TINY, WORLDS[1], 400, seed=3, log_every=60, progress_bar=False)
+    if moment.endswith("it is deleted"):
+        assert saved == 44  # the first chunk of two goes with the twelfth record, ten are kept; one began an episode
+    else:  # the first save is of step 0, each step adds 4
+        assert saved == (8 if (file, moment) == ("training", "after the rename") else 4)
+    whole = train.train(SMALL_REPLAY, WORLDS[1], 400, seed=3, log_every=60, progress_bar=False)
     assert_same(whole, train.resume(tmp_path / "cut", progress_bar=False))
 
 
@@ -346,8 +374,16 @@ def small() -> list[str]:
     return ["--preset", "default", "--device", "cpu", *(f"--set={name}={value}" for name, value in values.items())]
 
 
-def launch(*arguments: str) -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", "dreamer_helpers.train", *arguments]
+CHUNKS = """
+from dreamer_helpers import checkpoint, command_line, train
+checkpoint.CHUNK_STEPS = 40
+command_line.main(train.train, train.resume)
+"""
+
+
+def launch(*arguments: str, small_chunks: bool = False) -> subprocess.Popen[str]:
+    """The command line; with chunks that also a short training fills, if so wished."""
+    line = [sys.executable, *(["-c", CHUNKS] if small_chunks else ["-m", "dreamer_helpers.train"]), *arguments]
     return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -366,7 +402,7 @@ def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
     for kill in range(20):
         process = launch(
             *(["--resume", str(tmp_path)] if kill else ["--env", WORLDS[1], "--logdir", str(tmp_path), *small()]),
-            *([] if kill else ["--save-every", "0"]), "--steps", "1000000",
+            *([] if kill else ["--save-every", "0"]), "--steps", "1000000", small_chunks=True,
         )  # fmt: skip
         before = (tmp_path / TRAINING_FILE).stat().st_mtime_ns if kill else 0
         limit = time.monotonic() + 60
@@ -381,6 +417,7 @@ def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
         assert saved >= steps
         steps = saved
     assert steps > 100
+    assert list((tmp_path / REPLAY_FOLDER).glob("*.safetensors"))
     resumed = train.resume(tmp_path, steps=steps + 100, progress_bar=False)
     assert resumed.steps > steps + 90
 
