@@ -116,20 +116,12 @@ def run(options: argparse.Namespace, train: Training, resume: Training) -> None:
         make_folder(options.report.parent)  # before the work, so that a wrong path costs nothing
     where = {"device": chosen, "precision": options.precision, "speed": options.speed}
     if options.resume:
-<<<<<<< HEAD
-        env, seed = _task(options.resume)
-        if env is not None:  # resume says what is missing then
-            starts(env, options.eval_episodes)
-        set_threads(describe(options.resume / TRAINING_FILE)[0])
-        progress = resume(options.resume, steps=options.steps, **where)
-=======
         with Checkpoint(options.resume / TRAINING_FILE, (TRAINING,)) as stored:
             env, seed = stored["env"], stored["seed"]
             if env is not None:  # resume says what is missing then
                 starts(env, options.eval_episodes)
-            hardware.set_threads(options.threads, large_products(stored.config))
+            set_threads(stored.config)
             progress = resume(stored, steps=options.steps, **where)
->>>>>>> hb
         name = _preset_of(progress.agent.config)
     else:
         env, seed, name = options.env, options.seed or 0, options.preset or "cpu"
@@ -144,17 +136,6 @@ def run(options: argparse.Namespace, train: Training, resume: Training) -> None:
     print(json.dumps({key: value for key, value in result.items() if key != "config"}))
     if options.report:
         options.report.write_text(json.dumps(result, indent=1) + "\n")
-
-
-<<<<<<< HEAD
-def _task(folder: Path) -> tuple[str | None, int]:
-    state = load_training(folder / TRAINING_FILE)
-    return state["env"], state["seed"]
-=======
-def large_products(config: Config) -> bool:
-    """Whether the nets are so wide that the faster library pays (``device.set_threads``)."""
-    return config.hidden_dim >= 256
->>>>>>> hb
 
 
 def _preset_of(config: Config) -> str:
