@@ -101,14 +101,12 @@ def two_hot_mean(logits: Tensor, bins: Tensor) -> Tensor:
     return (p_middle * b_middle).sum(-1) + pairs.sum(-1)
 
 
-def two_hot_loss(
-    logits: Tensor, target: Tensor, bins: Tensor, encoding: Callable[[Tensor, Tensor], Tensor] = two_hot_encoding
-) -> Tensor:
+def two_hot_loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
     """Cross-entropy between logits (..., n) and the two-hot encoding of target (...): shape (...), in nats.
 
     No gradient reaches the target. Source: paper, section "Robust predictions"; tests/golden/twohot.npz.
     """
-    return -(encoding(target.detach(), bins) * torch.log_softmax(logits, -1)).sum(-1)
+    return -(two_hot_encoding(target.detach(), bins) * torch.log_softmax(logits, -1)).sum(-1)
 
 
 class TwoHot(NamedTuple):

@@ -245,14 +245,18 @@ print("flat logits, summed as they come:", (flat * bins).sum().item())
 # %% [markdown]
 # It should be 0, as the bins are a mirror image. But -485 million and 485 million are added in float32, which has seven
 # digits: the small bins drown in the rounding of the large ones. An untrained critic that thinks every state is worth a
-# little less than nothing, in *all* tasks, is a bad start. So the **terms** are paired first, $p_i b_i$ with
-# the term of the mirrored bin, $p_{n-1-i}\, b_{n-1-i}$: with flat logits each pair is exactly 0, before anything small
-# comes into play.
+# little less than nothing, in *all* tasks, is a bad start. So each bin is **paired** with its mirror image before
+# anything is added up:
+#
+# $$p_{up}\, b_{up} + p_{low}\, b_{low} \;=\; (p_{up} - p_{low})\, b_{up} \;+\; p_{low}\, (b_{up} + b_{low})$$
+#
+# Where the bins mirror each other the last bracket is 0, and with flat logits so is the first. Nothing large is left that
+# would have to cancel, in whatever order a machine adds.
 #
 # ### Your turn: `two_hot_mean`
-# *About 6 minutes.* Input: `logits` `(..., n)` and `bins` `(n,)`, n even or odd. Output: `(...)`. Softmax, times the
-# bins; add each term to the one at the mirrored place (with n odd the middle one stays alone); then the sum. Flat logits
-# over antisymmetric bins must give exactly 0.
+# *About 6 minutes.* Input: `logits` `(..., n)` and `bins` `(n,)`, n even or odd, and not always mirrored. Output:
+# `(...)`. Softmax; pair each bin of the upper half with the one at the mirrored place, as in the equation (with n odd the
+# middle one stays alone); then the sum. Flat logits over antisymmetric bins must give exactly 0.
 
 
 # %%

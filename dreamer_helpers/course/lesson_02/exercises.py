@@ -130,7 +130,7 @@ def _exact_zero(f: Function) -> None:
         got = f(torch.zeros(n), symexp_bins(n))
         assert got.item() == 0.0, (
             f"flat logits over symexp_bins({n}) mean {got.item():.4g}, and exactly 0 is right. The bins reach to "
-            "4.85e8, where float32 has no digits left for small sums: add each bin to its mirror image first"
+            "4.85e8, where float32 has no digits left for small sums: pair each bin with its mirror image first"
         )
 
 
@@ -171,8 +171,8 @@ register(
         (
             "The expected bin: softmax, times bins, summed over the last axis.",
             "That passes all but one check. -4.85e8 and 4.85e8 have to cancel before anything small is added.",
-            "Split the terms into lower half, middle (if n is odd) and upper half; flip the lower half, add it to the "
-            "upper one, then sum.",
+            "Split probabilities and bins into lower half, middle (if n is odd) and upper half, and flip the lower "
+            "halves. Then sum (p_up - p_low) * b_up + p_low * (b_up + b_low), and the middle's p * b.",
         ),
         minutes=6, slot="two_hot_mean",
     ),
