@@ -256,6 +256,7 @@ def chunk_files(folder: Path) -> list[Path]:
     return sorted((folder / REPLAY_FOLDER).glob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "capacity"),
     [(40, 100), (120, 100), (40, 1000), *(pytest.param(4, n, marks=pytest.mark.slow) for n in (100, 1000))],

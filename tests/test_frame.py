@@ -129,6 +129,7 @@ def test_an_import_is_found_wherever_it_stands(planted: str, place: str, tmp_pat
     assert imports(tmp_path / "planted.py", modules()) == {"agent"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "absent"),
     [("symlog", ("agent", "world_model", "nets", "gymnasium")), ("world_model", ("agent", "actor_critic", "parts"))],
@@ -195,6 +196,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variants", [(), ("three_adams",)])
 def test_a_training_does_not_import_the_compiler(variants: tuple[str, ...], tmp_path: Path) -> None:
     check = (

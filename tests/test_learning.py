@@ -32,6 +32,7 @@ def test_a_short_run(env: str) -> None:
         assert 8 <= result["eval_mean"] / task.unit <= 500
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_why() -> None:
     with pytest.raises(RuntimeError, match="CartPole-v1, seed 0: error: --eval-episodes all: CartPole-v1 has no"):
         learning.run("CartPole-v1", 0, episodes="all")

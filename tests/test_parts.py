@@ -201,6 +201,7 @@ def test_what_is_no_passport_is_one_line(tmp_path: Path) -> None:
         Parts.from_passport(tmp_path / "passport.json")
 
 
+@pytest.mark.slow
 def test_an_agent_of_a_learners_parts_learns_like_the_packages_own(tmp_path: Path) -> None:
     """The first 60 updates on CartPole, before rounding has grown: the same losses."""
     parts = Parts.from_passport(write_passport(tmp_path, **INDEPENDENT))

@@ -68,6 +68,7 @@ def test_the_promises_hold(env: str) -> None:
     assert min(returns) >= worst
 
 
+@pytest.mark.slow
 def test_every_seed_goes_four_fifths_of_the_way_in_the_orchard() -> None:
     known = bounds.orchard()
     wanted = known["random"] + 0.8 * (known["best"] - known["random"])
@@ -82,6 +83,7 @@ def test_dreams_are_right() -> None:
     assert min(run["dreams"]["exact"] for run in runs("dreamer_helpers/TMaze-v0")) >= 0.99
 
 
+@pytest.mark.slow
 def test_levels_in_the_figure_are_those_computed() -> None:
     for env, known in (("TMaze", bounds.tmaze()), ("Catch", bounds.catch(changes=0)), ("Orchard", bounds.orchard())):
         for level, name in learning.REFERENCES[f"dreamer_helpers/{env}-v0"]:

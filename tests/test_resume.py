@@ -84,6 +84,7 @@ def test_cut_and_resumed_is_as_if_never_cut(env: str, cuts: tuple[int, ...], tmp
     assert len(logs[0]) >= 5
 
 
+@pytest.mark.slow
 def test_an_environment_without_a_state_begins_a_new_episode(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         cut_after(40, patch)
@@ -98,6 +99,7 @@ def test_an_environment_without_a_state_begins_a_new_episode(tmp_path: Path) -> 
     assert all(value == length for _, value, length in resumed.episodes)  # none is a patchwork of two
 
 
+@pytest.mark.slow
 def test_a_complete_training_can_be_prolonged(tmp_path: Path) -> None:
     train.train(TINY, WORLDS[0], 200, logdir=tmp_path, progress_bar=False)
     with pytest.raises(UserError, match=r"is complete .* give a larger number of steps"):
@@ -126,6 +128,7 @@ def test_what_cannot_be_resumed_is_one_line(tmp_path: Path) -> None:
         train.resume(tmp_path)
 
 
+@pytest.mark.slow
 def test_an_earlier_training_is_set_aside(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         train.train(TINY, WORLDS[0], 100, seed=seed, logdir=tmp_path, progress_bar=False)
@@ -224,6 +227,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(capsys: pytest.
     assert time.perf_counter() - begun < 20
 
 
+@pytest.mark.slow
 def test_a_crash_of_the_environment_does_not_end_the_training(caplog: pytest.LogCaptureFixture) -> None:
     from dreamer_helpers.worlds import Catch
 

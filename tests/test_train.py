@@ -132,6 +132,7 @@ def test_the_unit_of_rewards_scales_the_floor_of_the_return_range(unit: float) -
     assert again.normalizer.floor == pytest.approx(unit)  # remembered in a file
 
 
+@pytest.mark.slow
 def test_a_relative_floor_changes_nothing_where_the_largest_reward_is_one() -> None:
     """So what was measured with such rewards before the setting existed stands."""
     ends = []
@@ -183,6 +184,7 @@ def test_training_counts_steps_and_updates(tmp_path: Path) -> None:
     torch.testing.assert_close(agent.state_dict(), progress.agent.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.25])
 def test_a_trained_agent_has_the_average_of_its_last_weights(
     share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

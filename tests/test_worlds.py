@@ -187,6 +187,7 @@ def test_catch_shows_one_picture_for_both_drifts() -> None:
         worlds.Catch().reset(options={"start": 128})
 
 
+@pytest.mark.slow
 def test_bounds_of_catch() -> None:
     """Chance alone, knowing where the ball lands, and a table from pictures to actions, held against its own play."""
     known = bounds.catch()
@@ -247,6 +248,7 @@ def test_layouts_differ() -> None:
     assert len({column for _, column, _ in env.things}) == 4
 
 
+@pytest.mark.slow
 def test_the_best_return_of_the_orchard_can_be_played() -> None:
     """The value that is computed for a layout is the best of all sequences of actions, by trying them all."""
     env = worlds.Orchard()
