@@ -338,7 +338,7 @@ class Notes:
                     "rewards": steps["reward"], "values": note.returns[0][:, 0].reshape(-1, last),
                     "continues": config.gamma * (1.0 - steps["is_terminal"].float()),
                 }  # fmt: skip
-                note.pairs["breaks for returns"] = more["last"], steps["is_last"]
+                note.pairs["breaks for returns"] = more.get("last", ()), steps["is_last"]
             for key, value in {"rewards": rewards, "values": values, "continues": continues}.items():
                 note.pairs[f"{key} for returns of {what}"] = value.detach().clone(), wanted[key]
             note.pairs[f"lambda of {what}"] = lambda_, config.lambda_
@@ -390,11 +390,11 @@ def flat(tensors: Any) -> Tensor:
     return torch.cat([tensor.detach().flatten() for tensor in tensors])
 
 
-def same(what: str, was: Any, wanted: Any) -> None:
-    """Raise AssertionError unless two values are equal to the accuracy of single precision."""
+def same(what: str, was: Any, wanted: Any, atol: float = 1e-4) -> None:
+    """Raise AssertionError unless two values are equal to what single precision makes of a dozen steps."""
     was, wanted = (torch.as_tensor(value) for value in (was, wanted))
     assert was.shape == wanted.shape, f"{what}: shape {tuple(was.shape)}, not {tuple(wanted.shape)}"
-    close = torch.isclose(was.double(), wanted.double(), rtol=1e-3, atol=1e-4)
+    close = torch.isclose(was.double(), wanted.double(), rtol=10 * atol, atol=atol)
     assert close.all(), f"{what}: {was[~close].flatten()[0]}, not {wanted[~close].flatten()[0]}"
 
 
@@ -489,11 +489,11 @@ def test_batches_are_pieces_of_what_happened(notes: Notes) -> None:
             same(key, note.batch[key], values)
 
 
-def check(notes: Notes, *names: str) -> None:
+def check(notes: Notes, *names: str, atol: float = 1e-4) -> None:
     """Compare in every update what stands under these names."""
     for number, note in enumerate(notes.updates):
         for name in names:
-            same(f"{name}, update {number}", *note.pairs[name])
+            same(f"{name}, update {number}", *note.pairs[name], atol)
 
 
 def test_latents_are_refreshed_by_those_of_the_same_step(notes: Notes) -> None:
@@ -554,7 +554,7 @@ def test_the_range_of_returns_follows_once_an_update(notes: Notes) -> None:
 
 
 def test_the_slow_critic_follows_behind_each_update(notes: Notes) -> None:
-    check(notes, "slow critic")
+    check(notes, "slow critic", atol=1e-7)  # it moves by a hundredth of what the critic moves
 
 
 @pytest.mark.parametrize("variants", [(), ("three_adams",)], ids=["laprop", "adam"])
