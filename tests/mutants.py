@@ -150,6 +150,13 @@ MUTANTS = (
         ("tests/test_golden.py", "-k", "imag_loss"),
     ),
     Mutant(
+        "average kept and never given",
+        "trainer.py",
+        "torch._foreach_copy_(list(self.agent.parameters()), self.average)",
+        "torch._foreach_copy_(self.average, list(self.agent.parameters()))",
+        ("tests/test_train.py", "-k", "average_of_its_last and 0.25"),
+    ),
+    Mutant(
         "dreams draw from the global generator",
         "agent.py",
         "config.imagination_horizon, self.generator,",
