@@ -8,7 +8,7 @@ PEERS  := build/peers
 COLAB  := build/colab
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab fresh test check colab notebooks answers bench bench-growth bench-peers results format clean
+.PHONY: help setup lab fresh test check mutants colab notebooks answers bench bench-growth bench-peers results format clean
 
 help:             ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -39,6 +39,9 @@ test: setup       ## all tests
 check: setup      ## the quick tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q -m "not slow"
+
+mutants: setup    ## plant faults in copies of the package, one at a time; the tests must see each
+	$(BIN)/python tests/mutants.py
 
 colab: $(COLAB)   ## exercises, widgets and all but the long lessons on the versions that Colab has
 	$(COLAB)/bin/python -m pytest -W ignore -m "not long" tests/lessons tests/test_exercises.py tests/test_explorers.py \

@@ -9,6 +9,7 @@ import ipywidgets as widgets
 import numpy as np
 import torch
 
+from dreamer_helpers import device as hardware
 from dreamer_helpers.agent import AgentState, DreamerV3
 from dreamer_helpers.envs import VectorEnv
 from dreamer_helpers.video import GAP, png, side_by_side, to_uint8
@@ -46,7 +47,8 @@ class DreamPlayer(Described):
 
     The agent watches ``context`` frames, in which nobody moves, then closes its eyes: from there on the dream sees
     nothing but the actions. ``buttons`` maps labels to actions, ``keys`` names of keyboard keys to actions.
-    ``play([...])`` plays from code. Without the package anywidget there are the buttons alone.
+    ``play([...])`` plays from code. Random numbers come from a generator of its own, begun with ``seed``. Without the
+    package anywidget there are the buttons alone.
     """
 
     def __init__(
@@ -78,12 +80,13 @@ class DreamPlayer(Described):
     def restart(self, seed: int) -> None:
         """A new world; the agent watches it for ``context`` frames."""
         self.seed, self.steps = seed, 0
+        self.generator = hardware.new_generator(self.agent.device, seed)
         self.vector = VectorEnv(self.env, 1, seed)
         self.record, state, action = self.vector.reset(), None, self._action(self.stay)
         for watched in range(self.context):
             if watched:
                 self.record = self.vector.step(action.cpu().numpy())
-            _, state = self.agent.act(self.record, state)
+            _, state = self.agent.act(self.record, state, generator=self.generator)
             state = AgentState(state.latent, action)
         self.latent: State = state.latent
         self.returns = np.zeros(2)
@@ -104,7 +107,7 @@ class DreamPlayer(Described):
             self.record = self.vector.step(chosen.cpu().numpy())
             self.returns[0] += self.record["reward"][0]
             self.awake = not self.record["is_last"][0]
-        dream, _ = model.imagine(self.latent, lambda _: chosen, 1)
+        dream, _ = model.imagine(self.latent, lambda _: chosen, 1, self.generator)
         self.latent = State(dream.deter[:, 1], dream.stoch[:, 1])
         self.returns[1] += model.reward.mean(model.reward(self.latent.features)).item()
         self.steps += 1
