@@ -10,7 +10,7 @@
 # | You will be able to | follow a gradient step of DreamerV3 part by part; train, judge and keep an agent; see it dream |
 # | You need | lessons 00 to 02. Lessons 03 to 08, which build the other parts, are not written yet: here you use those parts finished |
 # | Reading | about 25 minutes |
-# | Computing | 5 to 13 minutes on one CPU core, by its speed (a Colab GPU was not at hand to measure) |
+# | Computing | 5 to 13 minutes on two CPU cores, by their speed (a Colab GPU was not at hand to measure) |
 # | Exercises | none |
 
 # %%
