@@ -19,10 +19,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from dreamer_helpers import dreams, worlds
 from dreamer_helpers.agent import DreamerV3
 from dreamer_helpers.config import Config
 from dreamer_helpers.evaluate import evaluate
 from dreamer_helpers.trainer import Trainer
+from dreamer_helpers.widgets import DreamPlayer
 from dreamer_helpers.world_model import State
 from helpers import TINY, make_batch
 
@@ -578,6 +580,16 @@ def test_each_net_has_its_learning_rate(variants: tuple[str, ...], rates: tuple[
     assert not {name for name in still if not name.startswith("critic.slow")}
 
 
+def test_each_loss_counts_by_its_scale() -> None:
+    scales = {"dyn": 0.7, "rep": 0.3, "replay_critic": 0.45}
+    config = dataclasses.replace(TINY, kl_coef=0.7, rep_coef=0.3, replay_critic_coef=0.45)
+    agent = DreamerV3(config, spaces.Box(-1, 1, (3,)), LEVERS)
+    total, _, metrics = agent.loss(make_batch(config, agent.observation_space, LEVERS))
+    losses = {name.removeprefix("loss/"): value for name, value in metrics.items() if name.startswith("loss/")}
+    assert set(losses) == {"vector", "reward", "continue", "dyn", "rep", "actor", "critic", "replay_critic"}
+    assert total.item() == pytest.approx(sum(scales.get(name, 1.0) * value.item() for name, value in losses.items()))
+
+
 # ------------------------------------------------------------------------------------------------- evaluation
 
 
@@ -602,3 +614,82 @@ def test_an_evaluation_plays_worlds_of_its_own(greedy: bool) -> None:
         wanted += [sum(t.reward for t in world.told if t.place[1] == episode) for episode in range(episodes)]
         assert not any(t.action is None for t in world.told[:-1] if not t.is_last)
     assert returns == pytest.approx(wanted)
+
+
+# ------------------------------------------------------------------------------------------- looking into dreams
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_a_recorded_episode_is_what_was_played(greedy: bool) -> None:
+    source, made = copies(LEVERS)
+    agent = DreamerV3(TINY, source().observation_space, LEVERS)
+    acts = watch_acts(agent, greedy)
+    episode = dreams.record_episode(agent, source, seed=3, greedy=greedy)
+    assert torch.equal(acts[0].generator, torch.Generator().manual_seed(3).get_state())
+    for act in acts:
+        for was, wanted in act.pairs:
+            same("recorded episode", was, wanted)
+    told = made[1].told
+    assert len(episode) == len(told) == Script.LENGTHS[1] + 1
+    same("copies", episode.obs["copy"][:, 0], [entry.place[0] for entry in told])
+    same("places", episode.obs["place"], [entry.place[1:] for entry in told])
+    same("actions", episode.action, np.concatenate([act.action for act in acts]))
+    for key in ("reward", "is_first", "is_terminal"):
+        same(key, getattr(episode, key), np.array([getattr(entry, key) for entry in told], np.float32))
+
+
+def test_a_dream_beside_reality_is_given_the_same_actions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it looks, those before each step; then those from the last step seen on. A dream alone acts by itself."""
+    source, _ = copies(LEVERS)
+    agent = DreamerV3(TINY, source().observation_space, LEVERS)
+    episode = dreams.record_episode(agent, source, greedy=False)
+    model, seen, dreamed = agent.world_model, [], []
+    observe, imagine = model.observe, model.imagine
+
+    def watched_observe(carry: State, embeds: Tensor, previous: Tensor, *rest: Any) -> Any:
+        seen[:] = carry.deter, embeds, previous, *rest
+        return observe(carry, embeds, previous, *rest)
+
+    def watched_imagine(start: State, policy: Any, horizon: int, generator: torch.Generator) -> Any:
+        states, actions = imagine(start, policy, horizon, generator)
+        dreamed[:] = start, actions
+        return states, actions
+
+    monkeypatch.setattr(model, "observe", watched_observe)
+    monkeypatch.setattr(model, "imagine", watched_imagine)
+    assert len(episode) == 6
+    pair = dreams.open_loop(agent, episode, 2)
+    shown = {key: torch.from_numpy(value[None, :2]) for key, value in episode.obs.items()}
+    same("context", seen[0], torch.zeros(1, TINY.rnn_hidden_dim))
+    same("embeddings", seen[1], model.encode(shown))
+    same("previous actions", seen[2], np.stack([np.zeros(3), episode.action[0]])[None])
+    same("beginnings", seen[3].float(), [[1.0, 0.0]])
+    same("actions of the dream", dreamed[1], episode.action[None, 1:])
+    assert len(pair.real) == len(pair.dreamed) == len(pair.reward) == len(pair.goes_on) == 6
+    alone = dreams.dream_on(agent, episode, 2, horizon=4)
+    assert (len(alone.real), len(alone.dreamed)) == (3, 5)
+    same("previous actions", seen[2], np.concatenate([np.zeros((1, 3)), episode.action[:2]])[None])
+    same("one action a step", dreamed[1].sum(-1), torch.ones(1, 5))
+
+
+def test_who_plays_in_a_dream_is_known_to_have_stood_still_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent that watches believes what was done in the world, and not what it would have done itself."""
+    world = worlds.Catch()
+    agent = DreamerV3(TINY, world.observation_space, world.action_space)
+    act, moves, imagined = agent.act, [], []
+
+    def watched_act(record: dict, state: Any, **settings: Any) -> Any:
+        moves.append(None if state is None else state.action.argmax().item())
+        return act(record, state, **settings)
+
+    def watched_step(state: State, action: Tensor, is_first: Tensor) -> Tensor:
+        imagined.append(action.argmax().item())
+        return dynamics_step(state, action, is_first)
+
+    monkeypatch.setattr(agent, "act", watched_act)
+    player = DreamPlayer(agent, "dreamer_helpers/Catch-v0", buttons={"stay": 1}, stay=1, context=4)
+    dynamics_step = agent.world_model.dynamics_step
+    monkeypatch.setattr(agent.world_model, "dynamics_step", watched_step)
+    player.play([2, 0, 1])
+    assert moves == [None, 1, 1, 1]
+    assert imagined == [2, 0, 1]
