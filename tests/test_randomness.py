@@ -242,8 +242,9 @@ def test_agents_made_at_once_are_made_alike() -> None:
         assert all(torch.equal(was, wanted[number % 2]) for number, was in enumerate(made))
 
 
-def test_trainings_at_once_are_the_plain_one() -> None:
+def test_trainings_at_once_are_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two dashboards, which record dreams beside, and two plain trainings, one of another seed."""
+    monkeypatch.setattr(TrainingDashboard, "still", lambda board: b"")  # what takes long there is to draw
     plain = train.train(FEW, CATCH, 80, seed=3, progress_bar=False)
     boards = [TrainingDashboard(FEW, CATCH, 80, seed=3, every=every) for every in (30, 50)]
     for board in boards:
