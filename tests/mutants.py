@@ -157,6 +157,27 @@ MUTANTS = (
         ("tests/test_train.py", "-k", "average_of_its_last and 0.25"),
     ),
     Mutant(
+        "looking: previous action not shifted",
+        "dreams.py",
+        "previous = np.concatenate([np.zeros_like(actions[:1]), actions[:-1]])",
+        "previous = actions",
+        (*WIRING, "-k", "beside_reality"),
+    ),
+    Mutant(
+        "losses lose their scales",
+        "agent.py",
+        "self.parts.total_loss(losses, self.scales)",
+        "self.parts.total_loss(losses, {})",
+        (*WIRING, "-k", "by_its_scale"),
+    ),
+    Mutant(
+        "every training has the same worlds",
+        "trainer.py",
+        "envs.VectorEnv(env, config.num_envs, seed)",
+        "envs.VectorEnv(env, config.num_envs)",
+        ("tests/test_randomness.py", "-k", "seed_of_a_training"),
+    ),
+    Mutant(
         "dreams draw from the global generator",
         "agent.py",
         "config.imagination_horizon, self.generator",

@@ -174,6 +174,19 @@ def test_a_seed_decides_all_weights_and_another_decides_others() -> None:
     assert not learners & fixed
 
 
+def test_the_seed_of_a_training_is_that_of_all_its_parts() -> None:
+    """Agent, replay and each copy of the environment begin otherwise with another seed, and no two copies alike."""
+    begun = []
+    for seed in (8, 8, 9):
+        trainer = Trainer(FEW, CATCH, 100, seed=seed)
+        copies = [env.unwrapped.np_random.bit_generator.state["state"]["state"] for env in trainer.envs.envs]
+        assert len(set(copies)) == FEW.num_envs
+        begun.append([weights(trainer.agent).tolist(), trainer.agent.generator.get_state().tolist()])
+        begun[-1] += [trainer.replay.rng.bit_generator.state, *copies]
+    assert begun[0] == begun[1]
+    assert not [number for number, (a, b) in enumerate(zip(begun[0], begun[2], strict=True)) if a == b]
+
+
 def test_looking_twice_with_one_seed_shows_the_same() -> None:
     one = catcher()
     first = look(one, 3)
@@ -229,8 +242,9 @@ def test_agents_made_at_once_are_made_alike() -> None:
         assert all(torch.equal(was, wanted[number % 2]) for number, was in enumerate(made))
 
 
-def test_trainings_at_once_are_the_plain_one() -> None:
+def test_trainings_at_once_are_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two dashboards, which record dreams beside, and two plain trainings, one of another seed."""
+    monkeypatch.setattr(TrainingDashboard, "still", lambda board: b"")  # what takes long there is to draw
     plain = train.train(FEW, CATCH, 80, seed=3, progress_bar=False)
     boards = [TrainingDashboard(FEW, CATCH, 80, seed=3, every=every) for every in (30, 50)]
     for board in boards:

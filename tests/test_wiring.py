@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -19,10 +20,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from dreamer_helpers import dreams, worlds
 from dreamer_helpers.agent import DreamerV3
 from dreamer_helpers.config import Config
 from dreamer_helpers.evaluate import evaluate
 from dreamer_helpers.trainer import Trainer
+from dreamer_helpers.widgets import DreamPlayer
 from dreamer_helpers.world_model import State
 from helpers import TINY, make_batch
 
@@ -161,7 +164,7 @@ class Notes:
         self.agent, self.replay = self.trainer.agent, self.trainer.replay
         self.latents: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # of each (step, copy), the newest
         self.acts = watch_acts(self.agent)
-        self._watch_replay(), self._watch_learning(), self._watch_dreams()
+        self._watch_replay(), self._watch_learning()
         self.due = []  # after each step: environment steps so far, records of each copy, updates so far
         for _ in range(steps):
             self.trainer.step()
@@ -201,70 +204,149 @@ class Notes:
         return np.array(flat).reshape(*index.shape[:-1], -1)
 
     def _watch_learning(self) -> None:
-        agent, model, train_step = self.agent, self.agent.world_model, self.agent.train_step
-        observe, reward_loss, continue_loss, kl_loss = model.observe, model.reward_loss, model.cont.loss, model.kl_loss
+        """Have every function that hands numbers on call a method here first, which notes them in the last update."""
+        agent, model, parts = self.agent, self.agent.world_model, self.agent.parts
+        self.last = self.config.imagination_last or self.config.seq_len  # starts of dreams in a sequence
+        replaced = ("dream", "compute_returns", "actor_loss", "critic_loss")
+        self.real = SimpleNamespace(
+            train_step=agent.train_step, observe=model.observe, reward_loss=model.reward_loss, kl_loss=model.kl_loss,
+            continue_loss=model.cont.loss, **{name: getattr(parts, name) for name in replaced},
+        )  # fmt: skip
+        agent.train_step, model.observe, model.reward_loss = self._step, self._observe, self._reward_loss
+        model.kl_loss, model.cont.loss = self._kl_loss, self._continue_loss
+        agent.parts = dataclasses.replace(parts, **{name: getattr(self, f"_{name}") for name in replaced})
 
-        def watched_step(batch: dict[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
-            note = self.updates[-1]
-            note.batch = {key: value.clone() for key, value in batch.items()}
-            for which, key in enumerate(("deter", "stoch")):
-                note.pairs[f"stored {key}"] = note.batch[key], self._stored(note.index, which)
-            slow = [p.clone() for p in agent.critic.slow.parameters()]
-            bounds = agent.normalizer.low.clone(), agent.normalizer.high.clone()
-            states, metrics = train_step(batch)
-            note.states = State(states.deter.clone(), states.stoch.clone())
-            follow = [
-                old.lerp(new, agent.critic.rate) for old, new in zip(slow, agent.critic.head.parameters(), strict=True)
-            ]
-            note.pairs["slow critic"] = flat(agent.critic.slow.parameters()), flat(follow)
-            at = torch.quantile(note.returns[0].flatten(), torch.tensor([0.05, 0.95]))
-            wanted = torch.stack([old.lerp(new, self.config.return_rate) for old, new in zip(bounds, at, strict=True)])
-            note.pairs["return range"] = torch.stack([agent.normalizer.low, agent.normalizer.high]).clone(), wanted
-            for place, deter, stoch in zip(
-                note.index[:, 1:].reshape(-1, 2), states.deter.flatten(0, 1), states.stoch.flatten(0, 1), strict=True
-            ):
-                self.latents[tuple(place)] = deter.numpy().copy(), stoch.argmax(-1).numpy()
-            return states, metrics
+    def _step(self, batch: dict[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
+        note = self.updates[-1]
+        note.batch = {key: value.clone() for key, value in batch.items()}
+        for which, key in enumerate(("deter", "stoch")):
+            note.pairs[f"stored {key}"] = note.batch[key], self._stored(note.index, which)
+        critic, normalizer = self.agent.critic, self.agent.normalizer
+        slow, bounds = flat(critic.slow.parameters()), torch.stack([normalizer.low, normalizer.high])
+        states, metrics = self.real.train_step(batch)
+        note.states = State(states.deter.clone(), states.stoch.clone())
+        note.pairs["slow critic"] = (
+            flat(critic.slow.parameters()), slow.lerp(flat(critic.head.parameters()), self.config.slow_rate)
+        )  # fmt: skip
+        now = torch.quantile(note.returns[0].flatten(), torch.tensor([0.05, 0.95]))
+        followed = bounds.lerp(now, self.config.return_rate)
+        note.pairs["return range"] = torch.stack([normalizer.low, normalizer.high]), followed
+        for place, deter, stoch in zip(
+            note.index[:, 1:].reshape(-1, 2), note.states.deter.flatten(0, 1), note.states.stoch.flatten(0, 1),
+            strict=True,
+        ):  # fmt: skip
+            self.latents[tuple(place)] = deter.numpy(), stoch.argmax(-1).numpy()
+        return states, metrics
 
-        def watched_observe(
-            carry: State, embeds: Tensor, prev: Tensor, is_first: Tensor, generator: torch.Generator
-        ) -> Any:
-            note, other = self.updates[-1], draws(generator)
-            seen = model.encode({key: note.batch[key][:, 1:] for key in model.space})
-            note.pairs["embeddings"] = embeds.detach(), seen.detach()
-            note.pairs["carry deter"] = carry.deter.clone(), note.batch["deter"][:, 0]
-            note.pairs["carry stoch"] = carry.stoch.argmax(-1), note.batch["stoch"][:, 0]
-            note.pairs["previous actions"] = prev, note.batch["action"][:, :-1]
-            note.pairs["beginnings"] = is_first, note.batch["is_first"][:, 1:]
-            deter, stoch, logits = self._follow(note.batch, seen, other)
-            states, posterior = observe(carry, embeds, prev, is_first, generator)
-            note.pairs["followed deter"] = states.deter.detach(), deter
-            note.pairs["followed stoch"] = states.stoch.detach(), stoch
-            note.pairs["followed posterior"] = posterior.logits.detach(), logits
-            note.pairs["random numbers"] = generator.get_state(), other.get_state()
-            note.pairs["whose random numbers"] = generator is agent.generator, True
-            note.dream = {"deter": deter, "stoch": stoch}
-            return states, posterior
+    def _observe(self, carry: State, embeds: Tensor, prev: Tensor, is_first: Tensor, generator: torch.Generator) -> Any:
+        note, other = self.updates[-1], draws(generator)
+        seen = self.agent.world_model.encode({key: note.batch[key][:, 1:] for key in self.agent.world_model.space})
+        note.pairs["embeddings"] = embeds.detach(), seen.detach()
+        note.pairs["carry deter"] = carry.deter.clone(), note.batch["deter"][:, 0]
+        note.pairs["carry stoch"] = carry.stoch.argmax(-1), note.batch["stoch"][:, 0]
+        note.pairs["previous actions"] = prev, note.batch["action"][:, :-1]
+        note.pairs["beginnings"] = is_first, note.batch["is_first"][:, 1:]
+        deter, stoch, logits = self._follow(note.batch, seen, other)
+        states, posterior = self.real.observe(carry, embeds, prev, is_first, generator)
+        note.pairs["followed deter"] = states.deter.detach(), deter
+        note.pairs["followed stoch"] = states.stoch.detach(), stoch
+        note.pairs["followed posterior"] = posterior.logits.detach(), logits
+        note.pairs["random numbers"] = generator.get_state(), other.get_state()
+        note.pairs["whose random numbers"] = generator is self.agent.generator, True
+        note.dream = {"deter": deter, "stoch": stoch}
+        return states, posterior
 
-        def watched_reward(head: Any, seen: Tensor, rewards: Tensor) -> Tensor:
-            note = self.updates[-1]
-            note.pairs["features of rewards"] = seen.detach(), features(note.dream["deter"], note.dream["stoch"])
-            note.pairs["rewards"] = rewards, note.batch["reward"][:, 1:]
-            return reward_loss(head, seen, rewards)
+    def _reward_loss(self, head: Any, seen: Tensor, rewards: Tensor) -> Tensor:
+        note = self.updates[-1]
+        note.pairs["features of rewards"] = seen.detach(), features(note.dream["deter"], note.dream["stoch"])
+        note.pairs["rewards"] = rewards, note.batch["reward"][:, 1:]
+        return self.real.reward_loss(head, seen, rewards)
 
-        def watched_continue(logits: Tensor, is_terminal: Tensor) -> Tensor:
-            self.updates[-1].pairs["ends"] = is_terminal, self.updates[-1].batch["is_terminal"][:, 1:]
-            return continue_loss(logits, is_terminal)
+    def _continue_loss(self, logits: Tensor, is_terminal: Tensor) -> Tensor:
+        self.updates[-1].pairs["ends"] = is_terminal, self.updates[-1].batch["is_terminal"][:, 1:]
+        return self.real.continue_loss(logits, is_terminal)
 
-        def watched_kl(posterior: Any, prior: Any, free_nats: float) -> dict[str, Tensor]:
-            note = self.updates[-1]
-            expected = model.prior(note.dream["deter"]).logits
-            note.pairs["prior"] = prior.logits.detach(), expected.detach()
-            note.pairs["posterior"] = posterior.logits.detach(), note.pairs["followed posterior"][1]
-            return kl_loss(posterior, prior, free_nats)
+    def _kl_loss(self, posterior: Any, prior: Any, free_nats: float) -> dict[str, Tensor]:
+        note = self.updates[-1]
+        expected = self.agent.world_model.prior(note.dream["deter"]).logits
+        note.pairs["prior"] = prior.logits.detach(), expected.detach()
+        note.pairs["posterior"] = posterior.logits.detach(), note.pairs["followed posterior"][1]
+        return self.real.kl_loss(posterior, prior, free_nats)
 
-        agent.train_step, model.observe, model.reward_loss = watched_step, watched_observe, watched_reward
-        model.cont.loss, model.kl_loss = watched_continue, watched_kl
+    def _dream(
+        self, model: Any, actor: Any, starts: State, is_terminal: Tensor, steps: int, generator: torch.Generator
+    ) -> Any:
+        note, other = self.updates[-1], draws(generator)
+        for key, part in zip(("deter", "stoch"), starts, strict=True):
+            note.pairs[f"starts {key}"] = part.clone(), note.dream[key][:, -self.last :].flatten(0, 1)
+        note.pairs["starts that are ends"] = is_terminal, note.batch["is_terminal"][:, -self.last :].flatten()
+        note.pairs["horizon"] = steps, self.config.imagination_horizon
+        note.pairs["gradient of starts"] = starts.deter.requires_grad or starts.stoch.requires_grad, False
+        note.pairs["whose dream"] = generator is self.agent.generator, True
+        wanted = self._by_hand(State(*starts), note.batch["is_terminal"][:, -self.last :].flatten(), other)
+        result = self.real.dream(model, actor, starts, is_terminal, steps, generator)
+        for key in ("features", "actions"):
+            note.pairs[f"dreamed {key}"] = getattr(result, key)[:, :steps].clone(), wanted[key][:, :steps]
+        for key in ("rewards", "continues"):
+            note.pairs[f"dreamed {key}"] = getattr(result, key).clone(), wanted[key]
+        note.pairs["random numbers of dreams"] = generator.get_state(), other.get_state()
+        note.dream |= wanted
+        return result
+
+    def _compute_returns(
+        self, rewards: Tensor, values: Tensor, continues: Tensor, lambda_: float, **more: Any
+    ) -> Tensor:
+        note = self.updates[-1]
+        what = ("dream", "replay")[len(note.returns)]
+        steps = {key: value[:, -self.last :] for key, value in note.batch.items()}
+        wanted = {key: note.dream[key] for key in ("rewards", "values", "continues")}
+        if what == "replay":
+            wanted = {
+                "rewards": steps["reward"], "values": note.returns[0][:, 0].reshape(-1, self.last),
+                "continues": self.config.gamma * (1.0 - steps["is_terminal"].float()),
+            }  # fmt: skip
+            note.pairs["breaks for returns"] = more.get("last", ()), steps["is_last"]
+        for key, value in {"rewards": rewards, "values": values, "continues": continues}.items():
+            note.pairs[f"{key} for returns of {what}"] = value.detach().clone(), wanted[key]
+        note.pairs[f"lambda of {what}"] = lambda_, self.config.lambda_
+        note.returns.append(self.real.compute_returns(rewards, values, continues, lambda_, **more).detach())
+        return note.returns[-1].clone()
+
+    def _actor_loss(
+        self, log_probs: Tensor, entropies: Tensor, returns: Tensor, values: Tensor, scale: Tensor, weights: Tensor,
+        coefficient: float,
+    ) -> Tensor:  # fmt: skip
+        note, normalizer = self.updates[-1], self.agent.normalizer
+        running = note.dream["continues"][:, :-1].cumprod(1)
+        wanted = {
+            "log_probs": note.dream["log_probs"], "entropies": note.dream["entropies"], "returns": note.returns[0],
+            "values": note.dream["values"][:, :-1], "weights": running,
+            "scale": (normalizer.high - normalizer.low).clamp(min=normalizer.floor),
+        }  # fmt: skip
+        given = dict(
+            log_probs=log_probs, entropies=entropies, returns=returns, values=values, weights=weights, scale=scale
+        )
+        note.pairs |= {f"actor's {key}": (given[key].detach().clone(), wanted[key].clone()) for key in wanted}
+        note.pairs["entropy_coef"] = coefficient, self.config.entropy_coef
+        return self.real.actor_loss(log_probs, entropies, returns, values, scale, weights, coefficient)
+
+    def _critic_loss(
+        self, critic: Any, logits: Tensor, returns: Tensor, slow: Tensor, weights: Tensor, coefficient: float = 1.0
+    ) -> Tensor:
+        note = self.updates[-1]
+        what, note.critics = ("dream", "replay")[note.critics], note.critics + 1
+        running = note.dream["continues"][:, :-1].cumprod(1)
+        wanted = {"logits": note.dream["logits"], "slow": note.dream["slow values"], "weights": running}
+        if what == "replay":
+            with torch.no_grad():
+                seen = features(note.dream["deter"], note.dream["stoch"])[:, -self.last :][:, :-1]
+                wanted = {"logits": critic(seen), "slow": critic.slow_value(seen)}
+            wanted["weights"] = 1.0 - note.batch["is_last"][:, -self.last :][:, :-1].float()
+        wanted["returns"] = note.returns[-1]
+        given = dict(logits=logits, returns=returns, slow=slow, weights=weights)
+        note.pairs |= {f"critic's {key}, {what}": (given[key].detach().clone(), wanted[key]) for key in wanted}
+        note.pairs[f"slow_critic_coef, {what}"] = coefficient, self.config.slow_critic_coef
+        return self.real.critic_loss(critic, logits, returns, slow, weights, coefficient)
 
     @torch.no_grad()
     def _follow(self, batch: dict[str, Tensor], seen: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -282,7 +364,7 @@ class Notes:
         return tuple(torch.stack(column, 1) for column in zip(*rows, strict=True))
 
     @torch.no_grad()
-    def _dream(self, starts: State, is_terminal: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def _by_hand(self, starts: State, is_terminal: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """A dream by hand: features, actions, rewards, continues, and what actor and critic say of it."""
         model, agent, rows = self.agent.world_model, self.agent, []
         deter, stoch = starts
@@ -301,89 +383,6 @@ class Notes:
             "log_probs": policy.log_prob(actions[:, :-1]), "entropies": policy.entropy(),
             "logits": agent.critic(seen[:, :-1]), "slow values": agent.critic.slow_value(seen[:, :-1]),
         }  # fmt: skip
-
-    def _watch_dreams(self) -> None:
-        agent, parts, config = self.agent, self.agent.parts, self.config
-        horizon, last = config.imagination_horizon, config.imagination_last or config.seq_len
-
-        def dream(
-            model: Any, actor: Any, starts: State, is_terminal: Tensor, steps: int, generator: torch.Generator
-        ) -> Any:
-            note, other = self.updates[-1], draws(generator)
-            for key, part in zip(("deter", "stoch"), starts, strict=True):
-                note.pairs[f"starts {key}"] = part.clone(), note.dream[key][:, -last:].flatten(0, 1)
-            note.pairs["starts that are ends"] = is_terminal, note.batch["is_terminal"][:, -last:].flatten()
-            note.pairs["horizon"], note.pairs["gradient of starts"] = (
-                (steps, horizon),
-                (starts.deter.requires_grad, False),
-            )
-            note.pairs["whose dream"] = generator is agent.generator, True
-            wanted = self._dream(State(*starts), note.batch["is_terminal"][:, -last:].flatten(), other)
-            result = parts.dream(model, actor, starts, is_terminal, steps, generator)
-            for key in ("features", "actions"):
-                note.pairs[f"dreamed {key}"] = getattr(result, key)[:, :horizon].clone(), wanted[key][:, :horizon]
-            for key in ("rewards", "continues"):
-                note.pairs[f"dreamed {key}"] = getattr(result, key).clone(), wanted[key]
-            note.pairs["random numbers of dreams"] = generator.get_state(), other.get_state()
-            note.dream |= wanted
-            return result
-
-        def compute_returns(rewards: Tensor, values: Tensor, continues: Tensor, lambda_: float, **more: Any) -> Tensor:
-            note = self.updates[-1]
-            what = ("dream", "replay")[len(note.returns)]
-            steps = {key: value[:, -last:] for key, value in note.batch.items()}
-            wanted = {key: note.dream[key] for key in ("rewards", "values", "continues")}
-            if what == "replay":
-                wanted = {
-                    "rewards": steps["reward"], "values": note.returns[0][:, 0].reshape(-1, last),
-                    "continues": config.gamma * (1.0 - steps["is_terminal"].float()),
-                }  # fmt: skip
-                note.pairs["breaks for returns"] = more.get("last", ()), steps["is_last"]
-            for key, value in {"rewards": rewards, "values": values, "continues": continues}.items():
-                note.pairs[f"{key} for returns of {what}"] = value.detach().clone(), wanted[key]
-            note.pairs[f"lambda of {what}"] = lambda_, config.lambda_
-            note.returns.append(parts.compute_returns(rewards, values, continues, lambda_, **more).detach())
-            return note.returns[-1].clone()
-
-        def actor_loss(
-            log_probs: Tensor, entropies: Tensor, returns: Tensor, values: Tensor, scale: Tensor, weights: Tensor,
-            coefficient: float,
-        ) -> Tensor:  # fmt: skip
-            note, normalizer = self.updates[-1], agent.normalizer
-            running = note.dream["continues"][:, :-1].cumprod(1)
-            wanted = {
-                "log_probs": note.dream["log_probs"], "entropies": note.dream["entropies"], "returns": note.returns[0],
-                "values": note.dream["values"][:, :-1], "weights": running,
-                "scale": (normalizer.high - normalizer.low).clamp(min=normalizer.floor),
-            }  # fmt: skip
-            given = dict(
-                log_probs=log_probs, entropies=entropies, returns=returns, values=values, weights=weights, scale=scale
-            )
-            note.pairs |= {f"actor's {key}": (given[key].detach().clone(), wanted[key].clone()) for key in wanted}
-            note.pairs["entropy_coef"] = coefficient, config.entropy_coef
-            return parts.actor_loss(log_probs, entropies, returns, values, scale, weights, coefficient)
-
-        def critic_loss(
-            critic: Any, logits: Tensor, returns: Tensor, slow: Tensor, weights: Tensor, coefficient: float = 1.0
-        ) -> Tensor:
-            note = self.updates[-1]
-            what, note.critics = ("dream", "replay")[note.critics], note.critics + 1
-            running = note.dream["continues"][:, :-1].cumprod(1)
-            wanted = {"logits": note.dream["logits"], "slow": note.dream["slow values"], "weights": running}
-            if what == "replay":
-                with torch.no_grad():
-                    seen = features(note.dream["deter"], note.dream["stoch"])[:, -last:][:, :-1]
-                    wanted = {"logits": critic(seen), "slow": critic.slow_value(seen)}
-                wanted["weights"] = 1.0 - note.batch["is_last"][:, -last:][:, :-1].float()
-            wanted["returns"] = note.returns[-1]
-            given = dict(logits=logits, returns=returns, slow=slow, weights=weights)
-            note.pairs |= {f"critic's {key}, {what}": (given[key].detach().clone(), wanted[key]) for key in wanted}
-            note.pairs[f"slow_critic_coef, {what}"] = coefficient, config.slow_critic_coef
-            return parts.critic_loss(critic, logits, returns, slow, weights, coefficient)
-
-        agent.parts = dataclasses.replace(
-            parts, dream=dream, compute_returns=compute_returns, actor_loss=actor_loss, critic_loss=critic_loss
-        )
 
 
 def flat(tensors: Any) -> Tensor:
@@ -578,6 +577,16 @@ def test_each_net_has_its_learning_rate(variants: tuple[str, ...], rates: tuple[
     assert not {name for name in still if not name.startswith("critic.slow")}
 
 
+def test_each_loss_counts_by_its_scale() -> None:
+    scales = {"dyn": 0.7, "rep": 0.3, "replay_critic": 0.45}
+    config = dataclasses.replace(TINY, kl_coef=0.7, rep_coef=0.3, replay_critic_coef=0.45)
+    agent = DreamerV3(config, spaces.Box(-1, 1, (3,)), LEVERS)
+    total, _, metrics = agent.loss(make_batch(config, agent.observation_space, LEVERS))
+    losses = {name.removeprefix("loss/"): value for name, value in metrics.items() if name.startswith("loss/")}
+    assert set(losses) == {"vector", "reward", "continue", "dyn", "rep", "actor", "critic", "replay_critic"}
+    assert total.item() == pytest.approx(sum(scales.get(name, 1.0) * value.item() for name, value in losses.items()))
+
+
 # ------------------------------------------------------------------------------------------------- evaluation
 
 
@@ -602,3 +611,82 @@ def test_an_evaluation_plays_worlds_of_its_own(greedy: bool) -> None:
         wanted += [sum(t.reward for t in world.told if t.place[1] == episode) for episode in range(episodes)]
         assert not any(t.action is None for t in world.told[:-1] if not t.is_last)
     assert returns == pytest.approx(wanted)
+
+
+# ------------------------------------------------------------------------------------------- looking into dreams
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_a_recorded_episode_is_what_was_played(greedy: bool) -> None:
+    source, made = copies(LEVERS)
+    agent = DreamerV3(TINY, source().observation_space, LEVERS)
+    acts = watch_acts(agent, greedy)
+    episode = dreams.record_episode(agent, source, seed=3, greedy=greedy)
+    assert torch.equal(acts[0].generator, torch.Generator().manual_seed(3).get_state())
+    for act in acts:
+        for was, wanted in act.pairs:
+            same("recorded episode", was, wanted)
+    told = made[1].told
+    assert len(episode) == len(told) == Script.LENGTHS[1] + 1
+    same("copies", episode.obs["copy"][:, 0], [entry.place[0] for entry in told])
+    same("places", episode.obs["place"], [entry.place[1:] for entry in told])
+    same("actions", episode.action, np.concatenate([act.action for act in acts]))
+    for key in ("reward", "is_first", "is_terminal"):
+        same(key, getattr(episode, key), np.array([getattr(entry, key) for entry in told], np.float32))
+
+
+def test_a_dream_beside_reality_is_given_the_same_actions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it looks, those before each step; then those from the last step seen on. A dream alone acts by itself."""
+    source, _ = copies(LEVERS)
+    agent = DreamerV3(TINY, source().observation_space, LEVERS)
+    episode = dreams.record_episode(agent, source, greedy=False)
+    model, seen, dreamed = agent.world_model, [], []
+    observe, imagine = model.observe, model.imagine
+
+    def watched_observe(carry: State, embeds: Tensor, previous: Tensor, *rest: Any) -> Any:
+        seen[:] = carry.deter, embeds, previous, *rest
+        return observe(carry, embeds, previous, *rest)
+
+    def watched_imagine(start: State, policy: Any, horizon: int, generator: torch.Generator) -> Any:
+        states, actions = imagine(start, policy, horizon, generator)
+        dreamed[:] = start, actions
+        return states, actions
+
+    monkeypatch.setattr(model, "observe", watched_observe)
+    monkeypatch.setattr(model, "imagine", watched_imagine)
+    assert len(episode) == 6
+    pair = dreams.open_loop(agent, episode, 2)
+    shown = {key: torch.from_numpy(value[None, :2]) for key, value in episode.obs.items()}
+    same("context", seen[0], torch.zeros(1, TINY.rnn_hidden_dim))
+    same("embeddings", seen[1], model.encode(shown))
+    same("previous actions", seen[2], np.stack([np.zeros(3), episode.action[0]])[None])
+    same("beginnings", seen[3].float(), [[1.0, 0.0]])
+    same("actions of the dream", dreamed[1], episode.action[None, 1:])
+    assert len(pair.real) == len(pair.dreamed) == len(pair.reward) == len(pair.goes_on) == 6
+    alone = dreams.dream_on(agent, episode, 2, horizon=4)
+    assert (len(alone.real), len(alone.dreamed)) == (3, 5)
+    same("previous actions", seen[2], np.concatenate([np.zeros((1, 3)), episode.action[:2]])[None])
+    same("one action a step", dreamed[1].sum(-1), torch.ones(1, 5))
+
+
+def test_who_plays_in_a_dream_is_known_to_have_stood_still_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent that watches believes what was done in the world, and not what it would have done itself."""
+    world = worlds.Catch()
+    agent = DreamerV3(TINY, world.observation_space, world.action_space)
+    act, moves, imagined = agent.act, [], []
+
+    def watched_act(record: dict, state: Any, **settings: Any) -> Any:
+        moves.append(None if state is None else state.action.argmax().item())
+        return act(record, state, **settings)
+
+    def watched_step(state: State, action: Tensor, is_first: Tensor) -> Tensor:
+        imagined.append(action.argmax().item())
+        return dynamics_step(state, action, is_first)
+
+    monkeypatch.setattr(agent, "act", watched_act)
+    player = DreamPlayer(agent, "dreamer_helpers/Catch-v0", buttons={"stay": 1}, stay=1, context=4)
+    dynamics_step = agent.world_model.dynamics_step
+    monkeypatch.setattr(agent.world_model, "dynamics_step", watched_step)
+    player.play([2, 0, 1])
+    assert moves == [None, 1, 1, 1]
+    assert imagined == [2, 0, 1]
