@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from dreamer_helpers.agent import DreamerV3
 from dreamer_helpers.course import data
 from dreamer_helpers.course.data import DATA, MANIFEST, Origin, shipped
 from dreamer_helpers.errors import UserError
@@ -32,6 +34,14 @@ def test_what_is_shipped_is_what_the_manifest_says() -> None:
         assert len(content) == entry["bytes"] < 8e6
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]
     assert {path.name for path in DATA.iterdir()} == set(ENTRIES) | OTHER
+
+
+@pytest.mark.parametrize("name", [name for name in ENTRIES if name.endswith(".safetensors")])
+def test_a_shipped_agent_can_be_read_by_the_package_of_today(name: str) -> None:
+    agent = DreamerV3.from_checkpoint(shipped(name))
+    obs = {key: np.stack([space.sample()]) for key, space in agent.observation_space.items()}
+    action, _ = agent.act({**obs, "is_first": np.array([True])}, None)
+    assert action.shape == (1, agent.actions.dim)
 
 
 def test_lessons_say_how_every_file_is_made() -> None:
