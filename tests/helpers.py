@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -130,3 +131,26 @@ def _random_actions(rng: np.random.Generator, space: gymnasium.Space, shape: tup
         return rng.uniform(-1, 1, size=(*shape, math.prod(space.shape))).astype(np.float32)
     sizes = [space.n] if isinstance(space, spaces.Discrete) else space.nvec.tolist()
     return np.concatenate([np.eye(n, dtype=np.float32)[rng.integers(n, size=shape)] for n in sizes], -1)
+
+
+class Bare(nn.Module):
+    """A cell as one writes it first: it knows nothing of tuning."""
+
+    def __init__(self, deter: int, stoch: int, action: int, units: int, blocks: int, norm: Callable[..., nn.Module]):
+        super().__init__()
+        self.gru = nn.GRUCell(stoch + action, deter)
+
+    def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
+        return self.gru(torch.cat([stoch, action], -1), deter)
+
+
+def height_of(work: Callable[[], Any]) -> int:
+    """The most bytes that are allocated at any time while ``work`` runs, beyond those at its start."""
+    with torch.profiler.profile(profile_memory=True) as profile:
+        work()
+    now = highest = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            highest = max(highest, now)
+    return highest

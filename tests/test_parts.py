@@ -7,15 +7,13 @@ import inspect
 import json
 import logging
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 from torch.testing import assert_close
 
 from dreamer_helpers import train
@@ -23,7 +21,7 @@ from dreamer_helpers.agent import DreamerV3
 from dreamer_helpers.course import exercises
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.parts import OURS, Parts
-from helpers import TINY, make_batch
+from helpers import TINY, Bare, make_batch
 
 OBSERVATION = spaces.Dict({"image": spaces.Box(0, 255, (8, 8, 3), "uint8"), "vector": spaces.Box(-1, 1, (3,))})
 ACTIONS = {"continuous_policy": spaces.Box(-1, 1, (2,))}
@@ -81,17 +79,6 @@ def test_the_agent_uses_what_is_in_the_slot(slot: str) -> None:
 def test_the_package_alone_is_not_foreign() -> None:
     assert Parts().foreign() == {}
     assert make_agent(variants=("layer_norm",)).foreign == {}  # a file says the variants by their names
-
-
-class Bare(nn.Module):
-    """A cell as one writes it first: it knows nothing of tuning."""
-
-    def __init__(self, deter: int, stoch: int, action: int, units: int, blocks: int, norm: Callable[..., nn.Module]):
-        super().__init__()
-        self.gru = nn.GRUCell(stoch + action, deter)
-
-    def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
-        return self.gru(torch.cat([stoch, action], -1), deter)
 
 
 def test_a_part_that_cannot_be_tuned_is_used_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -32,7 +32,7 @@ from dreamer_helpers.optim import LaProp, clip_adaptively_
 from dreamer_helpers.parts import FollowedScale, Parts
 from dreamer_helpers.variants import DenseGRU, LayerNorm, TanhNormal
 from dreamer_helpers.world_model import RSSM, BlockGRU, State, WorldModel, total_loss
-from helpers import make_batch
+from helpers import Bare, height_of, make_batch
 
 SMALL = preset(
     rnn_hidden_dim=16, hidden_dim=8, num_categoricals=3, num_categories=4, blocks=2, mlp_layers=1,
@@ -431,18 +431,6 @@ def test_an_accelerated_agent_needs_memory_for_one_of_the_two_at_a_time() -> Non
     assert heights[1] < 0.8 * heights[0], heights
 
 
-def height_of(work: Callable[[], Any]) -> int:
-    """The most bytes that are allocated at any time while ``work`` runs, beyond those at its start."""
-    with torch.profiler.profile(profile_memory=True) as profile:
-        work()
-    now = highest = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            highest = max(highest, now)
-    return highest
-
-
 @pytest.mark.parametrize("part", ["kl_loss", "compute_returns", "cell", "observe", "two_hot_loss", "norm"])
 def test_a_part_of_a_learner_has_no_twin_and_is_used(part: str) -> None:
     """It learns as it does without acceleration, and it was called."""
@@ -600,17 +588,6 @@ def test_a_convolution_of_patches_is_one_of_pixels_with_twice_the_kernel_and_str
 # ----------------------------------------------------------------------------------------- world model
 
 Cell = Callable[..., nn.Module]
-
-
-class Bare(nn.Module):
-    """A cell as a learner writes it: one step, nothing prepared."""
-
-    def __init__(self, deter: int, stoch: int, action: int, units: int, blocks: int, norm: Callable[..., nn.Module]):
-        super().__init__()
-        self.gru = nn.GRUCell(stoch + action, deter)
-
-    def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
-        return self.gru(torch.cat([stoch, action], -1), deter)
 
 
 CELLS = [BlockGRU, DenseGRU, Bare]

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
-import torch
 from step import CONFIGURATIONS, configuration
 
 from dreamer_helpers import actor_critic, fast, nets, symlog, variants, world_model
@@ -26,7 +25,7 @@ from dreamer_helpers import device as hardware
 from dreamer_helpers.agent import DreamerV3
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from helpers import make_batch
+from helpers import height_of, make_batch
 
 Twins = dict[type, type]
 
@@ -77,18 +76,6 @@ class Side:
             start = time.process_time()
             self.agent.train_step(self.batch)
             self.times.append(1000 * (time.process_time() - start))
-
-
-def height_of(work: Callable[[], None]) -> int:
-    """The most bytes that tensors take at any time while ``work`` runs, beyond those at its start."""
-    with torch.profiler.profile(profile_memory=True) as profile:
-        work()
-    now = highest = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            highest = max(highest, now)
-    return highest
 
 
 def rows(config: str, preset: str | None, names: list[str], rounds: int) -> Iterator[str]:
