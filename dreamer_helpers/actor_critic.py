@@ -163,8 +163,8 @@ def _percentiles(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
 class ReturnNormalizer(nn.Module):
     """The running form of :func:`return_scale`: two percentiles, each followed at ``rate``, starting at 0.
 
-    Starting at 0, the range is a third too small after 100 updates, a twentieth after 300; where returns are of the
-    order of the floor, it hides that. Source: tests/golden/retnorm.npz, ``perc``.
+    Starting at 0, the range is over a third too small after 100 updates, a twentieth after 300; where returns are of
+    the order of the floor, it hides that. Source: tests/golden/retnorm.npz, ``perc``.
     """
 
     def __init__(self, low: float = 5.0, high: float = 95.0, rate: float = 0.01, floor: float = 1.0):

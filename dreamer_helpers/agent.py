@@ -4,7 +4,8 @@ What each loss teaches, all of them in one step:
 
     loss                                 teaches                                          stops at
     image, vector, ... reward, continue  encoder, sequence model, posterior; their heads
-    dyn                                  sequence model, prior                            the posterior of its step
+    dyn                                  sequence model, prior; by way of earlier steps   the posterior of its own step
+                                         encoder and posterior
     rep                                  encoder, sequence model, posterior               the prior
     actor                                actor                                            everything dreamed
     critic                               critic                                           everything dreamed
@@ -56,9 +57,12 @@ class DreamerV3(nn.Module):
         parts: Parts | None = None, *, device: torch.device | str = "cpu", precision: str | None = None, seed: int = 0,
     ):  # fmt: skip
         super().__init__()
-        given = parts or Parts()
-        self.foreign = given.foreign()  # what a file of this agent says was not the package's
+        given = Parts() if parts is None else parts
+        if not isinstance(given, Parts):
+            raise UserError(f"parts must be Parts(...), with the pieces by name, not {given!r}")
         self.config, self.parts = config, parts = variants.apply(config, given)
+        self.foreign = given.foreign()  # by slot, the pieces that are neither the package's nor a variant's
+        given.tell_idle(parts)
         self.spaces, self.precision = (observation_space, action_space), precision
         self.observation_space = envs.canonical_space(observation_space)
         self.actions = envs.ActionSpec.of(action_space)
@@ -92,8 +96,8 @@ class DreamerV3(nn.Module):
 
         ``obs`` holds the canonical observation and ``is_first`` (N,), as ``envs.VectorEnv`` gives them; state is None
         at the very first step. Latents and actions are drawn from ``generator``, by default the agent's own; with
-        ``greedy``, which the official agent does not know, both are the likeliest. ``actions.decode`` turns the result
-        into what ``env.step`` takes.
+        ``greedy``, which the official agent does not know, both are the likeliest. This is one step of ``observe``.
+        ``actions.decode`` turns the result into what ``env.step`` takes.
         """
         inputs = self.to_device({key: obs[key] for key in (*self.observation_space, "is_first")})
         generator = generator or self.generator

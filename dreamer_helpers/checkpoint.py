@@ -173,10 +173,10 @@ def check_same_kind(stored: Checkpoint, agent: Agent) -> None:
         )
     if set(stored.parts) != set(agent.foreign):
         theirs, ours = (", ".join(sorted(parts)) or "none" for parts in (stored.parts, agent.foreign))
-        raise UserError(
-            f"{path} holds an agent whose parts are not all the package's own ({theirs}; this one's: {ours}); give the "
-            "same parts, such as parts=Parts.from_passport()"
-        )
+        both, same = f"({theirs}; this one's: {ours})", "give the same parts, such as parts=Parts.from_passport()"
+        if stored.parts:
+            raise UserError(f"{path} holds an agent whose parts are not all the package's own {both}; {same}")
+        raise UserError(f"{path} holds an agent of the package's own parts {both}; make this one of those alone")
     if shapes(agent.state_dict()) != shapes(stored.outline("agent")):
         raise UserError(f"{path} holds an agent of other parts; make this one with the same parts as that")
 

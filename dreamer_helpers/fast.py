@@ -47,9 +47,11 @@ def accelerate(agent: DreamerV3, speed: str = "fast") -> DreamerV3:
         warnings.warn(f"speed 'graph' needs a CUDA device, not {agent.device.type}; going on with 'fast'", stacklevel=2)
         speed = "fast"
     swap(agent)
-    parts = agent.parts
-    if (parts.dream, parts.imagination_losses) == (actor_critic.dream, actor_critic.imagination_losses):
-        agent.parts = dataclasses.replace(parts, dream=dream, imagination_losses=imagination_losses)
+    pair = agent.parts.dream, agent.parts.imagination_losses
+    own = actor_critic.dream, actor_critic.imagination_losses
+    if pair == own or (agent.actor.discrete and pair == (variants.differentiable_dream, variants.backprop_losses)):
+        # with discrete actions the variant, too, is the package's own
+        agent.parts = dataclasses.replace(agent.parts, dream=dream, imagination_losses=imagination_losses)
     if isinstance(agent, FastDreamerV3):
         agent.prepare(speed)
     elif speed != "fast":

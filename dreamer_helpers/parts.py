@@ -6,9 +6,11 @@ Every slot holds the package's own piece unless another is put there:
     dataclasses.replace(Parts(), kl_loss=mine)     one piece replaced, as variants do it
     Parts.from_passport("passport.json")           every piece that a learner has written
 
-A piece is called as the package's own is. Three may do more, if they know how: a cell with ``scale_gates(factor)``, a
-scalar head with ``lower_far_bins(slope)``, and a norm that is :class:`nets.Shifting`. A piece that draws random numbers
-takes a ``generator``.
+A piece is called as the package's own is: the same arguments in the same order, ``generator`` among them where random
+numbers are drawn. Modules come as classes, which are called with what the package's own class takes; a method of the
+model comes as a plain function whose first argument is the model (or the cell, for ``gru_step``). Three may do more, if
+they know how: a cell with ``scale_gates(factor)``, a scalar head with ``lower_far_bins(slope)``, and a norm that is
+:class:`nets.Shifting`. ``Parts.idle()`` says which pieces of yours are not used beside the others, and why.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from dreamer_helpers import symlog as squash
 from dreamer_helpers.actor_critic import Actor, Critic, ReturnNormalizer
 from dreamer_helpers.config import Config
 from dreamer_helpers.distributions import OneHot
-from dreamer_helpers.nets import TwoHotHead
+from dreamer_helpers.errors import UserError
+from dreamer_helpers.nets import ContinueHead, TwoHotHead
 from dreamer_helpers.symlog import TwoHot
 from dreamer_helpers.world_model import RSSM, BlockGRU, WorldModel
 
@@ -55,7 +58,7 @@ class LowersFarBins(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """A slot for each piece; the names are those of the package's own."""
+    """A slot for each piece, with the package's own in it. Raises UserError for a piece that cannot be called."""
 
     # symlog.py
     symlog: Callable[[Tensor], Tensor] = squash.symlog
@@ -73,7 +76,7 @@ class Parts:
     scalar_head: Callable[..., nn.Module] = nets.TwoHotHead
     continue_head: Callable[..., nn.Module] = nets.ContinueHead
     continue_loss: Callable[[Tensor, Tensor, float], Tensor] = nets.continue_loss
-    # world_model.py; those of the first line are methods, written as functions of the model
+    # world_model.py; the first four are methods, written as functions of the cell or of the model
     gru_step: Callable[..., Tensor] = BlockGRU.forward
     dynamics_step: Callable[..., Tensor] = RSSM.dynamics_step
     observe: Callable[..., Any] = RSSM.observe
@@ -88,7 +91,9 @@ class Parts:
     # actor_critic.py
     dream: Callable[..., Any] = actor_critic.dream
     compute_returns: Callable[..., Tensor] = actor_critic.compute_returns
-    return_scale: Callable[..., Tensor] = actor_critic.return_scale
+    return_scale: Callable[..., Tensor] = (
+        actor_critic.return_scale
+    )  # called with floor 0 and followed; see FollowedScale
     return_normalizer: Callable[..., nn.Module] = actor_critic.ReturnNormalizer
     actor_loss: Callable[..., Tensor] = actor_critic.actor_loss
     critic_loss: Callable[..., Tensor] = actor_critic.critic_loss
@@ -97,10 +102,49 @@ class Parts:
     # optim.py
     optimizer: Callable[..., Any] = optim.laprop
 
+    def __post_init__(self) -> None:
+        for slot in dataclasses.fields(Parts):
+            piece = getattr(self, slot.name)
+            if not callable(piece):
+                raise UserError(f"parts: {slot.name} must be a function or a class, not {piece!r}")
+            if isinstance(piece, nn.Module) and slot.name in MODULES:
+                raise UserError(f"parts: {slot.name} must be the class {type(piece).__name__}, not one made of it")
+
     def foreign(self) -> dict[str, str]:
         """The slots that hold another piece than the package's own, and the names of these."""
         slots = ((slot.name, getattr(self, slot.name), slot.default) for slot in dataclasses.fields(Parts))
         return {name: getattr(piece, "__qualname__", repr(piece)) for name, piece, own in slots if piece is not own}
+
+    def idle(self) -> dict[str, str]:
+        """The slots whose pieces are not the package's own and yet are not used, and why."""
+        why = {}
+        if self.cell is not BlockGRU:
+            why["gru_step"] = "the cell is another one"
+        if self.return_normalizer is not ReturnNormalizer:
+            why["return_scale"] = "the normaliser is another one"
+        if not _is_kind(self.scalar_head, TwoHotHead):
+            names = ("symexp_bins", "two_hot_encoding", "two_hot_loss", "two_hot_mean")
+            why |= dict.fromkeys(names, "the scalar head is another one")
+        if not _is_kind(self.continue_head, ContinueHead):
+            why["continue_loss"] = "the continue head is another one"
+        if self.replay_critic_loss is not actor_critic.replay_critic_loss:
+            note = "the replay critic loss is another one, which does not ask for it"
+            why |= {name: note for name in ("compute_returns", "critic_loss") if not self._in_dreams()}
+        return {slot: why[slot] for slot in self.foreign() if slot in why}
+
+    def tell_idle(self, used: Parts) -> None:
+        """Warn of each piece that is not used: beside the others, or because a variant took its slot in ``used``."""
+        taken = {
+            slot: "a variant takes its place"
+            for slot in self.foreign()
+            if getattr(self, slot) is not getattr(used, slot)
+        }
+        for slot, why in (used.idle() | taken).items():
+            if slot in self.foreign():
+                logger.warning("parts: %s is yours, but is not used: %s", slot, why)
+
+    def _in_dreams(self) -> bool:
+        return self.imagination_losses is actor_critic.imagination_losses
 
     # ----------------------------------------------------------------------------- what the agent is made of
 
@@ -155,11 +199,11 @@ class Parts:
         if loss is squash.two_hot_loss and self.two_hot_encoding is not squash.two_hot_encoding:
             loss = partial(loss_with, self.two_hot_encoding)
         functions = TwoHot(self.symexp_bins, loss, self.two_hot_mean)
-        known = isinstance(self.scalar_head, type) and issubclass(self.scalar_head, TwoHotHead)
+        known = _is_kind(self.scalar_head, TwoHotHead)
         return partial(self.scalar_head, two_hot=functions) if known and functions != TwoHot() else self.scalar_head
 
     def _continue_head(self) -> Callable[..., nn.Module]:
-        if self.continue_loss is nets.continue_loss:
+        if self.continue_loss is nets.continue_loss or not _is_kind(self.continue_head, ContinueHead):
             return self.continue_head
         return partial(self.continue_head, continue_loss=self.continue_loss)
 
@@ -205,14 +249,27 @@ def loss_with(encoding: Callable[[Tensor, Tensor], Tensor], logits: Tensor, targ
     return -(encoding(target.detach(), bins) * torch.log_softmax(logits, -1)).sum(-1)
 
 
+MODULES = {"norm", "scalar_head", "continue_head", "cell", "encoder", "decoder", "return_normalizer"}
+"""The slots that hold classes of modules."""
+
+
+def _is_kind(piece: Any, kind: type) -> bool:
+    return isinstance(piece, type) and issubclass(piece, kind)
+
+
 def filled(base: type, **methods: Any) -> Any:
     """``base``, or a subclass of it with those of the methods that are not its own already."""
     other = {
-        name: method
+        name: method if hasattr(method, "__get__") else as_method(method)
         for name, method in methods.items()
         if getattr(method, "__func__", method) is not getattr(base, name)
     }
     return type(base.__name__, (base,), {**other, "__module__": base.__module__}) if other else base
+
+
+def as_method(piece: Callable[..., Any]) -> Callable[..., Any]:
+    """A callable object as a function, which a class hands its objects to."""
+    return lambda *arguments, **settings: piece(*arguments, **settings)
 
 
 def tune(part: nn.Module, protocol: type, method: str, value: float) -> None:

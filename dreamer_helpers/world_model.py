@@ -75,8 +75,8 @@ class State(NamedTuple):
 class BlockGRU(nn.Module):
     """The sequence model: a GRU whose recurrent weights are block-diagonal, so that h can be long and cheap.
 
-    h, z and a each pass a layer; every block of h then sees itself and all three: ``c = tanh(sigmoid(r) c')`` and
-    ``h' = u c + (1 - u) h`` with reset gate r, candidate c and update gate u. Source: code, rssm.py, _core;
+    h, z and a each pass a layer; every block of h then sees itself and all three, and puts out reset, x and update:
+    ``c = tanh(sigmoid(reset) x)``, ``u = sigmoid(update - 1)``, ``h' = u c + (1 - u) h``. Source: code, rssm.py, _core;
     tests/golden/rssm_step.npz.
     """
 
@@ -112,7 +112,7 @@ class BlockGRU(nn.Module):
 class RSSM(nn.Module):
     """Recurrent state-space model: the sequence model with its prior and posterior over z.
 
-    ``cell``, ``latent`` and ``norm`` are the parts that may be replaced. Source: code, rssm.py;
+    ``cell``, ``latent`` and ``norm`` may be replaced, and so may methods, by a subclass. Source: code, rssm.py;
     tests/golden/rssm_step.npz, rssm_observe.npz, rssm_imagine.npz.
     """
 
@@ -190,7 +190,7 @@ class RSSM(nn.Module):
 
 
 def kl_loss(posterior: OneHot, prior: OneHot, free_nats: float) -> Losses:
-    """The two halves of the KL divergence, in nats, each (B, T): who moves towards whom.
+    """The KL divergence twice, in nats, each (B, T): the same number, and who moves towards whom differs.
 
     ``dyn`` pulls the prior towards the posterior (learn to predict), ``rep``, with a smaller scale, the posterior
     towards the prior (be predictable). The KL is summed over the latents; below ``free_nats`` a step costs a

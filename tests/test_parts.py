@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import json
 import logging
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
-from dreamer_helpers import train
+from dreamer_helpers import nets, train, world_model
 from dreamer_helpers.agent import DreamerV3
 from dreamer_helpers.course import exercises
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.parts import OURS, Parts
+from dreamer_helpers.world_model import RSSM
 from helpers import TINY, Bare, make_batch
 
 OBSERVATION = spaces.Dict({"image": spaces.Box(0, 255, (8, 8, 3), "uint8"), "vector": spaces.Box(-1, 1, (3,))})
@@ -95,6 +99,48 @@ def test_a_part_that_cannot_be_tuned_is_used_and_that_is_said(caplog: pytest.Log
     with caplog.at_level(logging.WARNING, "dreamer_helpers"):
         make_agent(Parts(cell=Bare), gate_init_scale=1.0)
     assert not [record for record in caplog.records if "Bare" in record.getMessage()], "nothing was asked of it"
+
+
+def test_a_piece_that_is_not_used_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    def mine(*arguments: Any) -> Tensor:
+        return torch.zeros(())
+
+    cases = {
+        "gru_step": (dict(cell=Bare), ()), "return_scale": (dict(return_normalizer=lambda *_: nn.Identity()), ()),
+        "two_hot_mean": ({}, ("mse",)), "kl_loss": ({}, ("single_kl",)),
+        "continue_loss": (dict(continue_head=lambda *a, **k: nets.Head(a[0], 1, 4, 1)), ()),
+    }  # fmt: skip
+    for slot, (others, names) in cases.items():
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "dreamer_helpers"):
+            make_agent(Parts(**others, **{slot: mine}), gate_init_scale=1.0, bin_slope=0.0, variants=names)
+        told = [record.getMessage() for record in caplog.records]
+        assert len(told) == 1 and told[0].startswith(f"parts: {slot} is yours, but is not used: "), told
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "dreamer_helpers"):
+        make_agent(Parts(kl_loss=world_model.kl_loss, return_scale=mine))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: Parts(kl_loss=None), "kl_loss must be a function or a class, not None"),
+        (lambda: Parts(cell=nn.GRUCell(2, 3)), "cell must be the class GRUCell, not one made of it"),
+        (lambda: make_agent({"cell": Bare}), r"parts must be Parts\(...\)"),
+        (lambda: make_agent(Parts), r"parts must be Parts\(...\)"),
+    ],
+)
+def test_what_cannot_be_a_part_is_one_line(call: Callable[[], Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        call()
+
+
+def test_a_method_may_be_any_callable() -> None:
+    calls: list[int] = []
+    agent = make_agent(Parts(observe=functools.partial(watched(RSSM.observe, calls))))
+    agent.train_step(make_batch(agent.config, agent.observation_space, spaces.Discrete(3)))
+    assert calls
 
 
 def test_a_cell_that_knows_how_is_tuned() -> None:
