@@ -64,13 +64,22 @@ def swap(net: nn.Module) -> nn.Module:
     """Give every module of a net its twin, where it has one, and every head and every choice of latents; returns it."""
     for module in net.modules():
         module.__class__ = TWINS.get(type(module), type(module))
-        if isinstance(module, nets.TwoHotHead) and module.two_hot.loss is symlog.two_hot_loss:
-            module.two_hot = module.two_hot._replace(loss=two_hot_loss)
+        if isinstance(module, nets.TwoHotHead):
+            module.two_hot = faster(module.two_hot)
         elif isinstance(module, world_model.RSSM):
             module.latent = LATENTS.get(module.latent, module.latent)
         elif isinstance(module, actor_critic.Actor):
             module.categorical = LATENTS.get(module.categorical, module.categorical)
     return net
+
+
+def faster(two_hot: symlog.TwoHot) -> symlog.TwoHot:
+    """The functions of a head with those of the package replaced by their twins."""
+    if two_hot.loss is symlog.two_hot_loss:
+        two_hot = two_hot._replace(loss=two_hot_loss)
+    if two_hot[::2] == symlog.TwoHot()[::2]:  # the package's mean of the package's bins, which are mirrored
+        two_hot = two_hot._replace(mean=mirrored_mean)
+    return two_hot
 
 
 # --------------------------------------------------------------------------------------- norms and memory
@@ -335,6 +344,13 @@ def two_hot_loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
     below, above, weight = symlog.neighbours(target.detach(), bins)
     picked = torch.log_softmax(logits, -1).gather(-1, torch.stack([below, above], -1))
     return -torch.lerp(picked[..., 0], picked[..., 1], weight)
+
+
+def mirrored_mean(logits: Tensor, bins: Tensor) -> Tensor:
+    """``symlog.two_hot_mean`` over bins that are mirrored: what is 0 there is left out."""
+    half = len(bins) // 2
+    p_low, _, p_up = torch.softmax(logits, -1).split((half, len(bins) - 2 * half, half), -1)
+    return ((p_up - p_low.flip(-1)) * bins[len(bins) - half :]).sum(-1)
 
 
 def lowered(x: Tensor) -> Tensor:

@@ -91,11 +91,23 @@ def test_two_hot_mean_inverts_the_encoding(count: int) -> None:
     assert_close(symlog.two_hot_mean(encoding.log(), bins), x, rtol=1e-5, atol=1e-4)
 
 
-def test_two_hot_mean_is_the_sum_in_double_precision() -> None:
-    bins, logits = symlog.symexp_bins(), 3 * torch.randn(50, 255)
+@pytest.mark.parametrize("mean", [symlog.two_hot_mean, fast.mirrored_mean])
+@pytest.mark.parametrize("count", [63, 64, 255])
+def test_two_hot_mean_is_the_sum_in_double_precision(mean: Callable[[Tensor, Tensor], Tensor], count: int) -> None:
+    bins, logits = symlog.symexp_bins(count), 3 * torch.randn(50, count)
     terms = logits.double().softmax(-1) * bins.double()
-    error = symlog.two_hot_mean(logits, bins) - terms.sum(-1)
+    error = mean(logits, bins) - terms.sum(-1)
     assert (error.abs() <= 1e-6 * terms.abs().sum(-1)).all()
+    assert (mean(torch.zeros(3, count), bins) == 0).all()
+
+
+def test_only_the_packages_own_bins_are_taken_to_be_mirrored() -> None:
+    own = fast.faster(symlog.TwoHot())
+    assert (own.loss, own.mean) == (fast.two_hot_loss, fast.mirrored_mean)
+    others = fast.faster(symlog.TwoHot(bins=lambda n: torch.arange(float(n))))
+    assert (others.loss, others.mean) == (fast.two_hot_loss, symlog.two_hot_mean)
+    mine = symlog.TwoHot(mean=lambda logits, bins: logits.sum(-1))
+    assert fast.faster(mine).mean is mine.mean
 
 
 class Contracted(TorchDispatchMode):

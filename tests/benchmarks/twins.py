@@ -45,6 +45,7 @@ WITHOUT: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
     "loops": lambda: leave_out(world_model.WorldModel, world_model.RSSM),
     "softmax": lambda: mock.patch.dict(fast.LATENTS, clear=True),
     "two bins": lambda: mock.patch.object(fast, "two_hot_loss", symlog.two_hot_loss),
+    "mirrored mean": lambda: mock.patch.object(fast, "mirrored_mean", symlog.two_hot_mean),
     "look-ups": lambda: mock.patch.object(fast, "LOOKUP", 10**9),
     "actor once": lambda: mock.patch.object(fast, "MANY", 10**9),
     "the whole dream": lambda: mock.patch.multiple(
