@@ -91,9 +91,7 @@ class Parts:
     # actor_critic.py
     dream: Callable[..., Any] = actor_critic.dream
     compute_returns: Callable[..., Tensor] = actor_critic.compute_returns
-    return_scale: Callable[..., Tensor] = (
-        actor_critic.return_scale
-    )  # called with floor 0 and followed; see FollowedScale
+    return_scale: Callable[..., Tensor] = actor_critic.return_scale  # called with floor 0: see FollowedScale
     return_normalizer: Callable[..., nn.Module] = actor_critic.ReturnNormalizer
     actor_loss: Callable[..., Tensor] = actor_critic.actor_loss
     critic_loss: Callable[..., Tensor] = actor_critic.critic_loss
