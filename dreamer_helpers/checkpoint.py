@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import shutil
 import zlib
@@ -28,6 +29,8 @@ from dreamer_helpers.config import Config
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.replay import LATENTS, Record, Replay, places
 from dreamer_helpers.tensorfile import Outline, TensorFile
+
+logger = logging.getLogger("dreamer_helpers")
 
 AGENT, TRAINING, CHUNK = "dreamer-helpers agent", "dreamer-helpers training", "dreamer-helpers replay"
 VERSION = 4
@@ -177,6 +180,9 @@ def check_same_kind(stored: Checkpoint, agent: Agent) -> None:
         if stored.parts:
             raise UserError(f"{path} holds an agent whose parts are not all the package's own {both}; {same}")
         raise UserError(f"{path} holds an agent of the package's own parts {both}; make this one of those alone")
+    for slot, name in stored.parts.items():
+        if agent.foreign[slot] != name:
+            logger.warning("%s was made with %s for %s, and this agent has %s", path, name, slot, agent.foreign[slot])
     if shapes(agent.state_dict()) != shapes(stored.outline("agent")):
         raise UserError(f"{path} holds an agent of other parts; make this one with the same parts as that")
 

@@ -221,6 +221,19 @@ def test_an_agent_of_other_parts_needs_them_again(names: tuple[str, ...], tmp_pa
     assert_same(whole, train.resume(tmp_path, parts=parts, progress_bar=False))
 
 
+def test_another_part_in_the_same_slot_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def another(*arguments: Any) -> Any:
+        return mine(*arguments)
+
+    new_agent(parts=Parts(kl_loss=mine)).save(tmp_path / "agent")
+    with caplog.at_level("WARNING", "dreamer_helpers"):
+        DreamerV3.from_checkpoint(tmp_path / "agent", Parts(kl_loss=mine))
+        assert not caplog.records
+        DreamerV3.from_checkpoint(tmp_path / "agent", Parts(kl_loss=another))
+    (record,) = caplog.records
+    assert "was made with mine for kl_loss, and this agent has test_another" in record.getMessage()
+
+
 def test_the_package_s_own_parts_do_not_read_another_s_file(tmp_path: Path) -> None:
     new_agent().save(tmp_path / "agent")
     with pytest.raises(UserError, match=r"\(none; this one's: kl_loss\)"):
