@@ -61,7 +61,7 @@ def assert_same(one: Progress, two: Progress) -> None:
 # ---------------------------------------------------------------------------------------------- cut and go on
 
 
-@pytest.mark.parametrize("env", WORLDS)
+@pytest.mark.parametrize("env", [WORLDS[0], *(pytest.param(env, marks=pytest.mark.slow) for env in WORLDS[1:])])
 @pytest.mark.parametrize("cuts", [(13,), pytest.param((21, 10), marks=pytest.mark.slow)], ids=["once", "twice"])
 def test_cut_and_resumed_is_as_if_never_cut(env: str, cuts: tuple[int, ...], tmp_path: Path) -> None:
     torch.set_num_threads(1)

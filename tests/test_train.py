@@ -209,6 +209,7 @@ def test_a_trained_agent_has_the_average_of_its_last_weights(
     assert torch.allclose(average, history[-1]) == (share == 0)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run() -> None:
     runs = [train.train(TINY, "CartPole-v1", 300, seed=seed, progress_bar=False) for seed in (5, 5, 6)]
     logs = [[{k: v for k, v in row.items() if not k.endswith("_s")} for row in run.log] for run in runs]
