@@ -6,8 +6,8 @@ swaps the twins in for exactly the package's own classes and functions, with the
 identity and gets a subclass that computes the same otherwise. A learner's or a variant's part has no twin and runs as
 it is. ``tests/test_twins.py`` is the guard. Nothing here needs to be read to understand DreamerV3.
 
-What was measured stands beside each twin: the share of a whole gradient step that it saves, in turns with and without
-it (``tests/benchmarks/twins.py``). S1 and S2 are the steps of ``tests/benchmarks/step.py``.
+What each twin saves of a gradient step is measured by ``tests/benchmarks/twins.py``, and stands in the README there. S1
+and S2 are the steps of ``tests/benchmarks/step.py``.
 """
 
 from __future__ import annotations
