@@ -3,7 +3,7 @@
     accelerate(agent)
 
 swaps the twins in for exactly the package's own classes and functions, with the same parameters: an object keeps its
-identity and gets a subclass that computes the same otherwise. A learner's or a variant's part has no twin and runs as
+identity and gets a subclass that computes the same otherwise. What is not in ``TWINS``, as a learner's part, runs as
 it is. ``tests/test_twins.py`` is the guard. Nothing here needs to be read to understand DreamerV3.
 
 What each twin saves of a gradient step is measured by ``tests/benchmarks/twins.py``, and stands in the README there. S1
