@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -61,15 +60,11 @@ def accelerate(agent: DreamerV3, speed: str = "fast") -> DreamerV3:
 
 
 def swap(net: nn.Module) -> nn.Module:
-    """Give every module of a net its twin, where it has one, and every head and every choice of latents; returns it."""
+    """Give every module of a net its twin, where it has one, and every head; returns it."""
     for module in net.modules():
         module.__class__ = TWINS.get(type(module), type(module))
         if isinstance(module, nets.TwoHotHead):
             module.two_hot = faster(module.two_hot)
-        elif isinstance(module, world_model.RSSM):
-            module.latent = LATENTS.get(module.latent, module.latent)
-        elif isinstance(module, actor_critic.Actor):
-            module.categorical = LATENTS.get(module.categorical, module.categorical)
     return net
 
 
@@ -77,8 +72,6 @@ def faster(two_hot: symlog.TwoHot) -> symlog.TwoHot:
     """The functions of a head with those of the package replaced by their twins."""
     if two_hot.loss is symlog.two_hot_loss:
         two_hot = two_hot._replace(loss=two_hot_loss)
-    if two_hot[::2] == symlog.TwoHot()[::2]:  # the package's mean of the package's bins, which are mirrored
-        two_hot = two_hot._replace(mean=mirrored_mean)
     return two_hot
 
 
@@ -258,16 +251,6 @@ class FastBlockGRU(world_model.BlockGRU):
         return side_by_side(torch.lerp(deter, candidate, torch.sigmoid(update - 1.0)))
 
 
-class FastDenseGRU(variants.DenseGRU):
-    """With the faster tanh."""
-
-    def forward(self, deter: Tensor, stoch: Tensor, action: Tensor) -> Tensor:
-        x = self.inputs(torch.cat([stoch, action / action.detach().abs().clamp(min=1.0)], -1))
-        reset, candidate, update = self.norm(self.gates(torch.cat([deter, x], -1))).chunk(3, -1)
-        candidate = tanh(torch.sigmoid(reset) * candidate)
-        return torch.lerp(deter, candidate.float(), torch.sigmoid(update - 1.0).float())
-
-
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -320,22 +303,6 @@ class FastWorldModel(FastRSSM, world_model.WorldModel):
     """The world model with the faster loops."""
 
 
-class FastOneHot(distributions.OneHot):
-    """torch's softmax over few classes is slow on a CPU; where no gradient is wanted, the formula takes a quarter."""
-
-    @cached_property
-    def probs(self) -> Tensor:
-        """Probabilities after mixing, (..., classes)."""
-        return self.mix(_softmax(self.logits), self.unimix)
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    if torch.is_grad_enabled() or logits.shape[-1] >= 16 or logits.device.type != "cpu":
-        return torch.softmax(logits, -1)
-    exponentials = torch.exp(logits - logits.amax(-1, keepdim=True))
-    return exponentials / exponentials.sum(-1, keepdim=True)
-
-
 # ------------------------------------------------------------------------------- dreams, and what is read in them
 
 
@@ -344,13 +311,6 @@ def two_hot_loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
     below, above, weight = symlog.neighbours(target.detach(), bins)
     picked = torch.log_softmax(logits, -1).gather(-1, torch.stack([below, above], -1))
     return -torch.lerp(picked[..., 0], picked[..., 1], weight)
-
-
-def mirrored_mean(logits: Tensor, bins: Tensor) -> Tensor:
-    """``symlog.two_hot_mean`` over bins that are mirrored: what is 0 there is left out."""
-    half = len(bins) // 2
-    p_low, _, p_up = torch.softmax(logits, -1).split((half, len(bins) - 2 * half, half), -1)
-    return ((p_up - p_low.flip(-1)) * bins[len(bins) - half :]).sum(-1)
 
 
 def lowered(x: Tensor) -> Tensor:
@@ -545,13 +505,10 @@ class FastDreamerV3(DreamerV3):
 
 TWINS: dict[type, type] = {
     nets.RMSNorm: FastRMSNorm, variants.LayerNorm: FastLayerNorm, nets.Layer: FastLayer, nets.Stages: FastStages,
-    nets.BlockLinear: FastBlockLinear, world_model.BlockGRU: FastBlockGRU, variants.DenseGRU: FastDenseGRU,
+    nets.BlockLinear: FastBlockLinear, world_model.BlockGRU: FastBlockGRU,
     world_model.RSSM: FastRSSM, world_model.WorldModel: FastWorldModel, DreamerV3: FastDreamerV3,
 }  # fmt: skip
 """The twin of each class of modules."""
-
-LATENTS: dict[type, type] = {distributions.OneHot: FastOneHot}
-"""The twin of each class of latents."""
 
 
 # ----------------------------------------------------------------------------------------- whole steps on a GPU

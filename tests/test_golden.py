@@ -89,8 +89,7 @@ def check_twohot(file: GoldenFile, _: GoldenFolder) -> None:
     loss = symlog.two_hot_loss if FORM == "readable" else fast.two_hot_loss
     file.compare("twohot", symlog.two_hot_encoding(target, bins))
     file.compare_loss("loss", loss(logits, target, bins))
-    mean = symlog.two_hot_mean if FORM == "readable" else fast.mirrored_mean
-    compare_mean(file, "pred", mean(logits, bins), logits, bins)
+    compare_mean(file, "pred", symlog.two_hot_mean(logits, bins), logits, bins)
 
 
 def compare_mean(file: GoldenFile, key: str, mean: Tensor, logits: Tensor, bins: Tensor) -> None:
@@ -118,8 +117,7 @@ def check_twohot_v1(file: GoldenFile, _: GoldenFolder) -> None:
 def check_onehot(file: GoldenFile, _: GoldenFolder) -> None:
     for unimix in (0.01, 0.0):
         logits = file["in/logits"].clone().requires_grad_()
-        make = OneHot if FORM == "readable" else fast.FastOneHot
-        dist, other = make(logits, unimix), make(file["in/logits_q"], unimix)
+        dist, other = OneHot(logits, unimix), OneHot(file["in/logits_q"], unimix)
         index = F.one_hot(file["in/index"].long(), logits.shape[-1]).float()
         sample = straight_through(index, dist.probs)
         (gradient,) = torch.autograd.grad((file["in/weight"] * sample).sum(), logits, retain_graph=True)
@@ -127,7 +125,7 @@ def check_onehot(file: GoldenFile, _: GoldenFolder) -> None:
         file.compare(f"unimix{unimix}/logits", dist.log_probs if unimix else dist.logits)
         file.compare(f"unimix{unimix}/st_sample", sample)
         file.compare_loss(f"unimix{unimix}/st_grad", gradient)
-        drawn = make(logits, unimix).sample()  # the gradient does not depend on what is drawn
+        drawn = OneHot(logits, unimix).sample()  # the gradient does not depend on what is drawn
         (gradient,) = torch.autograd.grad((file["in/weight"] * drawn).sum(), logits)
         file.compare_loss(f"unimix{unimix}/st_grad", gradient)
         file.compare(f"unimix{unimix}/mode", dist.mode())
@@ -140,8 +138,7 @@ def check_onehot(file: GoldenFile, _: GoldenFolder) -> None:
 def check_kl_balance(file: GoldenFile, _: GoldenFolder) -> None:
     settings = file.settings
     posterior, prior = (file[f"in/{side}"].clone().requires_grad_() for side in ("post", "prior"))
-    make = OneHot if FORM == "readable" else fast.FastOneHot
-    q, p = make(posterior, settings["unimix"]), make(prior, settings["unimix"])
+    q, p = OneHot(posterior, settings["unimix"]), OneHot(prior, settings["unimix"])
     losses = kl_loss(q, p, settings["free_nats"])
     total = settings["dyn_scale"] * losses["dyn"].mean() + settings["rep_scale"] * losses["rep"].mean()
     gradients = torch.autograd.grad(total, (posterior, prior), retain_graph=True)

@@ -41,11 +41,8 @@ WITHOUT: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
         nets.RMSNorm, variants.LayerNorm, nets.Layer, nets.Stages
     ),
     "block GRU": lambda: leave_out(world_model.BlockGRU, nets.BlockLinear),
-    "dense GRU": lambda: leave_out(variants.DenseGRU),
     "loops": lambda: leave_out(world_model.WorldModel, world_model.RSSM),
-    "softmax": lambda: mock.patch.dict(fast.LATENTS, clear=True),
     "two bins": lambda: mock.patch.object(fast, "two_hot_loss", symlog.two_hot_loss),
-    "mirrored mean": lambda: mock.patch.object(fast, "mirrored_mean", symlog.two_hot_mean),
     "look-ups": lambda: mock.patch.object(fast, "LOOKUP", 10**9),
     "actor once": lambda: mock.patch.object(fast, "MANY", 10**9),
     "the whole dream": lambda: mock.patch.multiple(
