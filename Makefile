@@ -32,9 +32,9 @@ lab: setup        ## open the course in JupyterLab, on your own copies; LESSON=0
 fresh: setup      ## put a fresh copy of LESSON=.. in my_course; the old one is kept beside it
 	$(BIN)/python tools/lab.py fresh $(LESSON)
 
-test: setup       ## all tests
+test: setup       ## all tests, on two cores
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: setup      ## the quick tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

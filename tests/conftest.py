@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,12 +36,23 @@ def golden(request: pytest.FixtureRequest) -> GoldenFolder:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # outermost, so that its line is the last of the run
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    result = yield
     folder = session.config.stash[GOLDEN]
-    if folder.asked and (reporter := session.config.pluginmanager.get_plugin("terminalreporter")):
+    part = getattr(session.config, "workeroutput", None)
+    if part is not None:  # one of several processes: the first of them adds up
+        part["golden"] = sorted(folder.asked), sorted(folder.compared)
+    result = yield
+    if part is None and folder.asked and (reporter := session.config.pluginmanager.get_plugin("terminalreporter")):
         forms = {form: sum((name, form) in folder.compared for name in GOLDEN_FILES) for form in FORMS}
         counts = ", ".join(f"{form} {count}" for form, count in forms.items())
         reporter.write_line(
             f"golden: {min(forms.values())} of {len(GOLDEN_FILES)} files compared ({counts}; {folder.path})"
         )
     return result
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_testnodedown(node: Any) -> None:
+    asked, compared = getattr(node, "workeroutput", {}).get("golden", ((), ()))
+    folder = node.config.stash[GOLDEN]
+    folder.asked.update(asked)
+    folder.compared.update(map(tuple, compared))
