@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import pytest
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -131,6 +132,11 @@ def _random_actions(rng: np.random.Generator, space: gymnasium.Space, shape: tup
         return rng.uniform(-1, 1, size=(*shape, math.prod(space.shape))).astype(np.float32)
     sizes = [space.n] if isinstance(space, spaces.Discrete) else space.nvec.tolist()
     return np.concatenate([np.eye(n, dtype=np.float32)[rng.integers(n, size=shape)] for n in sizes], -1)
+
+
+def slow(*values: Any, **options: Any) -> Any:
+    """A case of a parametrized test that ``make check`` leaves out, as another one stands for it."""
+    return pytest.param(*values, marks=pytest.mark.slow, **options)
 
 
 class Bare(nn.Module):

@@ -29,7 +29,7 @@ from dreamer_helpers.errors import UserError
 from dreamer_helpers.fast import accelerate
 from dreamer_helpers.parts import Parts
 from dreamer_helpers.trainer import Progress, Trainer
-from helpers import TINY, make_batch
+from helpers import TINY, make_batch, slow
 
 # ------------------------------------------------------------------------------------------- all of an agent or nothing
 
@@ -316,6 +316,7 @@ def test_a_chunk_is_written_once_and_deleted_when_its_records_are_gone(
         assert state["data"][key].dtype == values.dtype
 
 
+@pytest.mark.slow
 def test_a_chunk_stays_until_the_file_that_needs_it_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,6 +340,7 @@ def test_a_chunk_stays_until_the_file_that_needs_it_is_replaced(
     assert_same(uncut(capacity=100), go_on(tmp_path))
 
 
+@pytest.mark.slow
 def test_chunks_that_no_training_file_knows_are_ignored_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a kill leaves them: complete ones, and partial ones."""
     monkeypatch.setattr(checkpoint, "CHUNK_STEPS", 40)
@@ -353,6 +355,7 @@ def test_chunks_that_no_training_file_knows_are_ignored_and_go(tmp_path: Path, m
     assert_same(uncut(), go_on(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_chunk_that_is_not_what_was_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "CHUNK_STEPS", 40)
     run(tmp_path, 240, 25)
@@ -451,7 +454,7 @@ def opened_for_reading(folder: Path) -> Iterator[list[str]]:
     counting = False
 
 
-@pytest.mark.parametrize("through", ["resume", "command line"])
+@pytest.mark.parametrize("through", ["resume", slow("command line")])
 def test_each_file_is_read_once(through: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "CHUNK_STEPS", 40)
     run(tmp_path, 240, 25)

@@ -22,7 +22,7 @@ from dreamer_helpers.train import DreamerV3, Progress, evaluate, train
 from dreamer_helpers.widgets import DreamPlayer, Scrubber, TrainingDashboard
 from dreamer_helpers.widgets.base import VIEW
 from dreamer_helpers.worlds import TMaze
-from helpers import TINY
+from helpers import TINY, slow
 
 MAZE = "dreamer_helpers/TMaze-v0"
 
@@ -196,6 +196,7 @@ def test_dashboard_trains_and_keeps_the_agent(board: TrainingDashboard, tmp_path
     assert board.start().wait() is progress  # nothing starts a second time
 
 
+@pytest.mark.slow
 def test_a_training_shorter_than_the_interval_is_shown_too(tmp_path: Path) -> None:
     board = TrainingDashboard(TINY, MAZE, 60, every=1000)
     assert board.wait().steps == board.bar.value > 50
@@ -266,6 +267,7 @@ class Watched(TMaze):
 ALONE = dataclasses.replace(TINY, num_envs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [20, 1000], ids=["seen often", "seen at the end"])
 def test_who_watches_never_plays_in_the_world_of_the_training(every: int) -> None:
     """Resets and steps of one object are those of the same training unwatched; the reason stands on the board."""
@@ -279,6 +281,7 @@ def test_who_watches_never_plays_in_the_world_of_the_training(every: int) -> Non
     assert "done" in board.text.value
 
 
+@pytest.mark.slow
 def test_who_watches_plays_in_a_world_of_its_own() -> None:
     made: list[Watched] = []
 
@@ -295,7 +298,7 @@ def test_who_watches_plays_in_a_world_of_its_own() -> None:
     assert board.dream is not None
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("wrapped", [False, slow(True)])
 @pytest.mark.parametrize("shared", [False, True], ids=["an object", "a function that gives one object"])
 def test_nobody_looks_into_the_world_of_a_training(shared: bool, wrapped: bool) -> None:
     """Whatever an object is handed to while a training is in it refuses, and leaves it as it was."""
@@ -321,6 +324,7 @@ def test_nobody_looks_into_the_world_of_a_training(shared: bool, wrapped: bool) 
     dreams.record_episode(agent, env)  # when the training is over it is anybody's
 
 
+@pytest.mark.slow
 def test_a_training_that_ends_in_an_error_lets_go_of_its_world() -> None:
     world = Watched()
 

@@ -28,7 +28,7 @@ from dreamer_helpers.evaluate import evaluate
 from dreamer_helpers.parts import Parts
 from dreamer_helpers.trainer import Progress
 from dreamer_helpers.widgets import DreamPlayer, TrainingDashboard
-from helpers import make_batch
+from helpers import make_batch, slow
 
 SMALL = dict(rnn_hidden_dim=16, blocks=2, hidden_dim=16, cnn_depth=4, batch_size=2, seq_len=4, imagination_last=2)
 SPACES = {
@@ -72,15 +72,15 @@ def step_on_meta(
     return agent
 
 
-@pytest.mark.parametrize("accelerated", [False, True], ids=["readable", "accelerated"])
+@pytest.mark.parametrize("accelerated", [slow(False), True], ids=["readable", "accelerated"])
 @pytest.mark.parametrize("kind", SPACES)
 def test_train_step_stays_on_its_device(kind: str, accelerated: bool) -> None:
     step_on_meta(kind, accelerated=accelerated)
 
 
-@pytest.mark.parametrize("kind", ["vector, discrete", "pixels, continuous"])
-@pytest.mark.parametrize("name", ["default", "card", "v2023"])
-@pytest.mark.parametrize("accelerated", [False, True], ids=["readable", "accelerated"])
+@pytest.mark.parametrize("kind", ["vector, discrete", slow("pixels, continuous")])
+@pytest.mark.parametrize("name", ["default", slow("card"), slow("v2023")])
+@pytest.mark.parametrize("accelerated", [slow(False), True], ids=["readable", "accelerated"])
 def test_train_step_of_each_preset_stays_on_its_device(kind: str, name: str, accelerated: bool) -> None:
     step_on_meta(kind, name=name, accelerated=accelerated, num_categories=4, num_categoricals=4)
 
@@ -150,7 +150,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], DreamerV3]:
     return make
 
 
-@pytest.mark.parametrize("discrete", [True, False], ids=["discrete", "continuous"])
+@pytest.mark.parametrize("discrete", [True, slow(False)], ids=["discrete", "continuous"])
 def test_dreams_stay_on_the_device_of_the_agent(elsewhere: Any, discrete: bool) -> None:
     agent, world = elsewhere(discrete), partial(Sketch, discrete)
     with OneDevice():
@@ -163,6 +163,7 @@ def test_dreams_stay_on_the_device_of_the_agent(elsewhere: Any, discrete: bool) 
     assert set(agent.reads) == {"meta"}
 
 
+@pytest.mark.slow
 def test_widgets_stay_on_the_device_of_the_agent(elsewhere: Any) -> None:
     agent = elsewhere()
     with OneDevice():
@@ -297,9 +298,11 @@ def make_agent(kind: str, **overrides: Any) -> tuple[DreamerV3, list[dict[str, t
     return fast.accelerate(agent), batches
 
 
-@pytest.mark.parametrize("kind", ["vector, continuous", "everything"])
+@pytest.mark.parametrize("kind", [slow("vector, continuous"), "everything"])
 @pytest.mark.parametrize(
-    "settings", [{}, {"return_floor_relative": False, "convolution": "pooled", "cnn_kernel": 5}], ids=["cpu", "pooled"]
+    "settings",
+    [{}, slow({"return_floor_relative": False, "convolution": "pooled", "cnn_kernel": 5})],
+    ids=["cpu", "pooled"],
 )
 def test_a_recorded_step_is_the_step(kind: str, settings: dict[str, Any]) -> None:
     """Nothing that changes from update to update is held by Python, where a graph would not see it."""

@@ -124,6 +124,7 @@ def test_a_training_cut_and_resumed_draws_from_its_own(env: str, speed: str, tmp
         DreamerV3.from_checkpoint(tmp_path / "agent.safetensors")
 
 
+@pytest.mark.slow
 def test_looking_draws_from_its_own() -> None:
     """Evaluations, episodes, dreams and the widgets; a dashboard trains in a thread."""
     with poisoned():
@@ -198,6 +199,7 @@ def test_looking_twice_with_one_seed_shows_the_same() -> None:
     assert alike <= {0, 1}  # a few returns of 0 and 1 may agree
 
 
+@pytest.mark.slow
 def test_whoever_looks_changes_nothing_in_the_training() -> None:
     """At the agent that trains, and at another beside it."""
     ends = []
@@ -242,6 +244,7 @@ def test_agents_made_at_once_are_made_alike() -> None:
         assert all(torch.equal(was, wanted[number % 2]) for number, was in enumerate(made))
 
 
+@pytest.mark.slow
 def test_trainings_at_once_are_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two dashboards, which record dreams beside, and two plain trainings, one of another seed."""
     monkeypatch.setattr(TrainingDashboard, "still", lambda board: b"")  # what takes long there is to draw

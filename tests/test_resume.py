@@ -61,8 +61,9 @@ def assert_same(one: Progress, two: Progress) -> None:
 # ---------------------------------------------------------------------------------------------- cut and go on
 
 
-@pytest.mark.parametrize("env", [WORLDS[0], *(pytest.param(env, marks=pytest.mark.slow) for env in WORLDS[1:])])
-@pytest.mark.parametrize("cuts", [(13,), pytest.param((21, 10), marks=pytest.mark.slow)], ids=["once", "twice"])
+@pytest.mark.slow
+@pytest.mark.parametrize("env", WORLDS)
+@pytest.mark.parametrize("cuts", [(13,), (21, 10)], ids=["once", "twice"])
 def test_cut_and_resumed_is_as_if_never_cut(env: str, cuts: tuple[int, ...], tmp_path: Path) -> None:
     torch.set_num_threads(1)
     whole = train.train(TINY, env, 240, seed=3, log_every=40, logdir=tmp_path / "whole", progress_bar=False)
@@ -107,6 +108,7 @@ def test_a_complete_training_can_be_prolonged(tmp_path: Path) -> None:
     assert train.resume(tmp_path, steps=300, progress_bar=False).steps > 280
 
 
+@pytest.mark.slow
 def test_what_cannot_be_resumed_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no checkpoint at"):
         train.resume(tmp_path)

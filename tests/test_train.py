@@ -164,6 +164,7 @@ def test_a_step_in_bfloat16_keeps_parameters_states_and_losses_in_float32(name: 
 # ------------------------------------------------------------------------------------------------ training
 
 
+@pytest.mark.slow
 def test_training_counts_steps_and_updates(tmp_path: Path) -> None:
     seen = []
     progress = train.train(

@@ -32,7 +32,7 @@ from dreamer_helpers.optim import LaProp, clip_adaptively_
 from dreamer_helpers.parts import FollowedScale, Parts
 from dreamer_helpers.variants import DenseGRU, LayerNorm, TanhNormal
 from dreamer_helpers.world_model import RSSM, BlockGRU, State, WorldModel, total_loss
-from helpers import Bare, height_of, make_batch
+from helpers import Bare, height_of, make_batch, slow
 
 SMALL = preset(
     rnn_hidden_dim=16, hidden_dim=8, num_categoricals=3, num_categories=4, blocks=2, mlp_layers=1,
@@ -378,7 +378,7 @@ EVERYTHING = spaces.Dict({
 
 
 @pytest.mark.parametrize("actions", [spaces.Discrete(3), spaces.Box(-1, 1, (2,))], ids=["discrete", "continuous"])
-@pytest.mark.parametrize("name", ["default", "cpu", "card", "v2023"])
+@pytest.mark.parametrize("name", ["default", "cpu", slow("card"), slow("v2023")])
 def test_an_accelerated_agent_learns_what_a_readable_one_learns(name: str, actions: spaces.Space) -> None:
     """Three updates of each preset, cut in size: every loss, every gradient, and the random numbers used up."""
     settings = preset(name, **CUT, actor_init_scale=1.0, value_init_scale=1.0, warmup=0)
@@ -403,7 +403,7 @@ CUT = dict(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", slow("bfloat16")])
 def test_gradients_of_the_dream_may_come_first(precision: str) -> None:
     """One step with the dream's gradients computed before anything is decoded is one step of the sum of all losses."""
     actions, agents = spaces.Discrete(3), []
@@ -421,6 +421,7 @@ def test_gradients_of_the_dream_may_come_first(precision: str) -> None:
             assert (one.grad - other.grad).norm() <= rough * other.grad.norm(), name
 
 
+@pytest.mark.slow
 def test_an_accelerated_agent_needs_memory_for_one_of_the_two_at_a_time() -> None:
     """What is kept at the height of a step is less than that of the dream and that of the model together."""
     settings = preset("cpu", rnn_hidden_dim=64, hidden_dim=64, batch_size=8, imagination_last=0)
@@ -433,7 +434,9 @@ def test_an_accelerated_agent_needs_memory_for_one_of_the_two_at_a_time() -> Non
     assert heights[1] < 0.8 * heights[0], heights
 
 
-@pytest.mark.parametrize("part", ["kl_loss", "compute_returns", "cell", "observe", "two_hot_loss", "norm"])
+@pytest.mark.parametrize(
+    "part", ["kl_loss", "cell", *map(slow, ("compute_returns", "observe", "two_hot_loss", "norm"))]
+)
 def test_a_part_of_a_learner_has_no_twin_and_is_used(part: str) -> None:
     """It learns as it does without acceleration, and it was called."""
     calls, own = [], getattr(Parts(), part)
@@ -540,7 +543,7 @@ def test_lowered_is_what_autocast_would_make_of_it_for_a_product() -> None:
 
 
 @pytest.mark.parametrize("actions", [spaces.Discrete(3), spaces.Box(-1, 1, (2,))], ids=["discrete", "continuous"])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", slow("bfloat16")])
 def test_the_actor_asked_once_learns_what_it_would_learn_asked_twice(
     actions: spaces.Space, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

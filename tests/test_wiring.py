@@ -27,7 +27,7 @@ from dreamer_helpers.evaluate import evaluate
 from dreamer_helpers.trainer import Trainer
 from dreamer_helpers.widgets import DreamPlayer
 from dreamer_helpers.world_model import State
-from helpers import TINY, make_batch
+from helpers import TINY, make_batch, slow
 
 # ----------------------------------------------------------------------------------------- the scripted world
 
@@ -410,7 +410,7 @@ RECORDS = 40
 """Of each copy, in a training."""
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=[slow("readable"), "fast", slow("dials")])
 def notes(request: pytest.FixtureRequest) -> Iterator[Notes]:
     """A training of so many records of each copy; it has updates with starts at the end of an episode and behind it."""
     settings, speed, actions = CASES[request.param]
