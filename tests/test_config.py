@@ -97,6 +97,7 @@ def at_bounds(name: str) -> list[float]:
     return [bound + inside.get(kind, 0) for kind, bound in limits(name).items() if bound < 1000]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in NUMBERS if n not in ("replay_capacity", "num_envs")])
 def test_a_setting_at_its_bound_still_makes_a_step(name: str) -> None:
     """So nothing worse is behind a bound than what it says."""

@@ -290,6 +290,7 @@ def test_every_golden_file_is_listed() -> None:
     assert set(USED) == set(GOLDEN_FILES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "owner", "name"), CASES)
 def test_train_step_uses_what_is_compared(file: str, owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     setup = SETUP.get(file, PLAIN)
