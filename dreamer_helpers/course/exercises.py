@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from dreamer_helpers.course import lesson_modules
+from dreamer_helpers.course.checking import Cases, checks_of
+from dreamer_helpers.course.judging import hold
 from dreamer_helpers.course.passport import Passport
 from dreamer_helpers.errors import UserError, did_you_mean
 
@@ -44,7 +46,7 @@ class Exercise:
     name: str
     lesson: str
     reference: Any
-    checks: tuple[Callable[[Any], None], ...]
+    checks: tuple[Cases | Callable[[Any], None], ...]
     hints: tuple[str, ...]
     minutes: int
     slot: str
@@ -160,14 +162,8 @@ def check(entry: Exercise, attempt: Any) -> Verdict:
 
 
 def _run(entry: Exercise, attempt: Any) -> Verdict:
-    for one in entry.checks:
-        try:
-            one(attempt)
-        except AssertionError as error:
-            return Verdict(entry.name, "wrong", str(error))
-        except Exception as error:  # whatever a learner's code may raise
-            return Verdict(entry.name, "wrong", f"It raised an error: {_describe(error, attempt)}.")
-    return Verdict(entry.name, "passed")
+    outcome = hold(entry.name, attempt, checks_of(entry.checks, entry.reference), entry.uses)
+    return Verdict(entry.name, "wrong" if outcome.wrong else "passed", outcome.wrong)
 
 
 def _describe(error: Exception, attempt: Any = None) -> str:
