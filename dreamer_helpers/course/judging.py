@@ -448,6 +448,17 @@ def hold(
     return outcome
 
 
+def guarded(function: Callable[[], Any], seconds: float = SECONDS) -> tuple[Any, str]:
+    """The result of a function that runs a learner's code, in isolation; or None, and what is wrong."""
+    try:
+        with isolated(), time_limit(seconds), contextlib.redirect_stdout(io.StringIO()):
+            return function(), ""
+    except (KeyboardInterrupt, TimeUp) as error:
+        return None, _stopped(error, seconds)
+    except (Exception, SystemExit) as error:
+        return None, f"it raised {meaning(error)}{place(error)}"
+
+
 def _tried(one: Callable[[Trial], None], trial: Trial) -> str:
     """What a check says; empty if it is content."""
     try:
@@ -477,6 +488,7 @@ def _stopped(error: BaseException, seconds: float) -> str:
 
 
 GPU = torch.device("cuda", 0)
+DEVICE, IS_CUDA = Tensor.device.__get__, Tensor.is_cuda.__get__  # type: ignore[attr-defined]
 
 
 class WrongDevice(RuntimeError):
@@ -508,9 +520,9 @@ class OnGpu(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if func is Tensor.device.__get__:
+        if func == DEVICE:
             return GPU if self.has(args[0]) else torch.device("cpu")
-        if func is Tensor.is_cuda.__get__:
+        if func == IS_CUDA:
             return self.has(args[0])
         if name in ("numpy", "__array__") and self.has(args[0]):
             raise WrongDevice("can't convert cuda tensor to numpy")
