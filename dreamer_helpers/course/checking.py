@@ -304,16 +304,18 @@ def is_tensor_like(got: Any, right: Tensor, what: str) -> None:
 
 def apart(got: float, right: float) -> tuple[str, str]:
     """Two numbers with as many digits as it takes to see that they differ, at least four."""
-    texts = "", ""
-    for digits in range(4, 18):
-        texts = f"{got:.{digits}g}", f"{right:.{digits}g}"
+    texts = repr(got), repr(right)
+    for digits in range(4, 17):
+        texts = tuple(repr(float(f"{one:.{digits}g}")) if isinstance(one, float) else repr(one) for one in (got, right))
         if texts[0] != texts[1]:
             break
-    return texts
+    return texts[0], texts[1]
 
 
 def equal_values(got: Tensor, right: Tensor, what: str, rtol: float, atol: float) -> None:
     """Raise :class:`Wrong` at the first element in which two tensors of one shape differ; NaN equals NaN."""
+    if torch.equal(got, right):
+        return
     close = torch.isclose(got, right, rtol=rtol, atol=atol, equal_nan=True)
     if close.all():
         return
@@ -378,7 +380,7 @@ class Plan:
         names = list(inspect.signature(function).parameters)
         self.names = names if self.subject is None else names[1:]
         self.plain = [self._expected(case, Way(strided=case.strided)) for case in self.calls]
-        self.doubled = [self._maybe(case, Way(double=True)) if case.double else None for case in self.calls]
+        self.doubled = [self._doubled(case) if case.double else None for case in self.calls]
         self.slopes = [self._slopes(case) if case.slopes else None for case in self.calls]
         on_gpu = [i for i, case in enumerate(self.calls) if not case.lenient and not case.strided]
         self.on_gpu = [i for i in {on_gpu[0], on_gpu[-1], on_gpu[len(on_gpu) // 2]} if self._can_run_on_gpu(i)]
@@ -407,8 +409,12 @@ class Plan:
         before = _kept(handed.tensors)
         return Run(_kept(self._seen(self._of_reference(handed))), before, _kept(handed.tensors))
 
-    def _maybe(self, case: Call, way: Way) -> Run | None:
-        """What is expected, if the reference can do it."""
+    def _doubled(self, case: Call) -> Run | None:
+        """What is expected in float64, if there is anything to be of float64 and the reference can do it."""
+        way = Way(double=True)
+        tensors = hand_over(case, self.names, way, self.subject).tensors.values()
+        if not any(tensor.dtype == torch.float64 for tensor in tensors):
+            return None
         try:
             return self._expected(case, way)
         except (RuntimeError, TypeError, ValueError):

@@ -95,7 +95,7 @@ def _asked(given: Any, call: str) -> Exercise:
 class Verdict:
     """What became of an attempt: ``todo``, ``passed`` or ``wrong``. Shows itself as text and as HTML.
 
-    ``message`` says what is wrong, or what is worth knowing of an attempt that is right; ``source`` is for the passport.
+    ``message`` says what is wrong, or what is worth knowing of what is right; ``source`` is for the passport.
     """
 
     name: str

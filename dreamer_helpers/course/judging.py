@@ -93,7 +93,7 @@ QUICK = (
 )
 """Looked at after every call."""
 SLOW = (
-    Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
+    Setting("the number of threads", torch.get_num_threads, torch.set_num_threads, 1),  # small tensors: one is faster
     Setting(
         "whether torch's algorithms are deterministic",
         torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms,
