@@ -556,9 +556,9 @@ def _try_on_gpu(
 ) -> None:  # fmt: skip
     """Where a GPU is imitated; what cannot be imitated, such as ``torch.vmap``, may do on the device ``meta``."""
     words = f"on a GPU, {words or words_of(trial.name, case.arguments, case.settings)}"
-    handed, wrong = hand_over(case, names, Way(put=OnGpu.put), subject), None
+    handed, wrong, gpu = hand_over(case, names, Way(put=OnGpu.put), subject), None, OnGpu()
     try:
-        with OnGpu():
+        with gpu:
             result = trial.run(words, function, *handed.arguments, **handed.settings)
         strangers = [path for path, one in leaves(view(result)) if isinstance(one, Tensor) and not OnGpu.has(one)]
         if strangers:
@@ -568,7 +568,7 @@ def _try_on_gpu(
             )
     except Wrong as error:
         wrong = error if isinstance(error.__cause__, WrongDevice) else None
-    if wrong and not _runs_on_meta(trial, function, hand_over(case, names, Way(), subject), view):
+    if wrong and not (gpu.lost and _runs_on_meta(trial, function, hand_over(case, names, Way(), subject), view)):
         raise wrong
 
 

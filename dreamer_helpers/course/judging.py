@@ -26,6 +26,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,10 @@ LIBRARIES = tuple({*map(str, PLACES), *(str(Path(folder).resolve()) for folder i
 
 class Wrong(AssertionError):
     """What is wrong with an attempt, in words for its author."""
+
+
+class WrongDevice(RuntimeError):
+    """Tensors of two devices meet, as a GPU would refuse."""
 
 
 # ------------------------------------------------------------------------------------------- global state
@@ -229,12 +234,30 @@ def time_limit(seconds: float) -> Iterator[None]:
         yield
 
 
+class _Deadline:
+    """When time is up: after ``seconds``, and as long again after an import, which must not be torn apart."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.until = seconds, 0.0
+
+    def is_over(self, frame: FrameType | None) -> bool:
+        """Whether to stop what runs in this frame."""
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                self.until = time.monotonic() + self.seconds
+            frame = frame.f_back
+        return time.monotonic() >= self.until
+
+
 @contextlib.contextmanager
 def _by_alarm(seconds: float) -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise TimeUp
+    deadline, begun = _Deadline(seconds), time.monotonic()
 
-    handler, begun = signal.signal(signal.SIGALRM, stop), time.monotonic()
+    def stop(_: int, frame: FrameType | None) -> None:
+        if deadline.is_over(frame):
+            raise TimeUp
+
+    handler = signal.signal(signal.SIGALRM, stop)
     left, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)  # again, if a bare `except` swallows it
     try:
         yield
@@ -248,13 +271,14 @@ def _by_alarm(seconds: float) -> Iterator[None]:
 @contextlib.contextmanager
 def _by_thread(seconds: float) -> Iterator[None]:
     """For threads that no signal reaches, and for Windows."""
-    thread, over, lock = ctypes.c_ulong(threading.get_ident()), threading.Event(), threading.Lock()
+    number, over, lock, deadline = threading.get_ident(), threading.Event(), threading.Lock(), _Deadline(seconds)
+    thread = ctypes.c_ulong(number)
 
     def watch() -> None:
         wait = seconds
         while not over.wait(wait):
             with lock:
-                if not over.is_set():
+                if not over.is_set() and deadline.is_over(sys._current_frames().get(number)):
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(TimeUp))
             wait = 0.5
 
@@ -302,6 +326,8 @@ def meaning(error: BaseException) -> str:
     """The first line of an error, and what it means if torch alone would know."""
     first = str(error).strip().split("\n")[0].rstrip(". ")
     text = f"{type(error).__name__}: {first}".rstrip(": ")
+    if isinstance(error, WrongDevice):
+        return f"two tensors on two devices: {first}"
     if isinstance(error, RecursionError):
         return f"{text} (it calls itself without end)"
     for pattern, words in MEANINGS.items():
@@ -345,7 +371,7 @@ def as_written(value: Any) -> str:
         kind = "" if value.dtype in (torch.float32, torch.int64, torch.bool) else f", dtype={value.dtype}"
         return f"tensor({_rounded(value.detach().tolist())}{kind})"
     if isinstance(value, float):
-        return f"{value:g}"
+        return _rounded(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return f"{type(value).__name__}({', '.join(map(as_written, value))})"
     if isinstance(value, (tuple, list)):
@@ -491,16 +517,17 @@ GPU = torch.device("cuda", 0)
 DEVICE, IS_CUDA = Tensor.device.__get__, Tensor.is_cuda.__get__  # type: ignore[attr-defined]
 
 
-class WrongDevice(RuntimeError):
-    """Tensors of two devices meet, as a GPU would refuse."""
-
-
 class OnGpu(TorchFunctionMode):
     """Inside, the tensors that :meth:`put` marked seem to be on a GPU, and the values are there as they would be.
 
     A tensor that is made without a device stands on the CPU; where the two meet, :class:`WrongDevice` is raised, as a
     real GPU would do. Unlike on the device ``meta``, values can be read, so that masks and ``item`` work.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost = False
+        """Whether something was seen in which marks are lost: ``torch.vmap`` and its like."""
 
     LEAVES = ("cpu", "tolist", "item", "numpy", "tensor", "__float__", "__int__", "__bool__", "__index__", "__len__")
 
@@ -525,9 +552,10 @@ class OnGpu(TorchFunctionMode):
         if func == IS_CUDA:
             return self.has(args[0])
         if name in ("numpy", "__array__") and self.has(args[0]):
-            raise WrongDevice("can't convert cuda tensor to numpy")
+            raise WrongDevice("NumPy cannot reach a tensor on a GPU; keep to torch")
         target = self._target(name, args, kwargs)
         tensors = _tensors((args, kwargs))
+        self.lost = self.lost or any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
         if name not in ("to", "copy_", "cpu", "cuda", "tensor", "set_device"):
             self._meet(name, args, tensors)
         result = func(*_replaced(args), **_replaced(kwargs))
@@ -558,7 +586,9 @@ class OnGpu(TorchFunctionMode):
         if name in ("__getitem__", "__setitem__") and self.has(args[0]):
             strangers = [tensor for tensor in strangers if tensor.dtype.is_floating_point]  # indices may be on the CPU
         if strangers:
-            raise WrongDevice("Expected all tensors to be on the same device")
+            raise WrongDevice(
+                "one that is made inside your function stands on the CPU; write `device=x.device` where you make it"
+            )
 
 
 def _tensors(value: Any) -> list[Tensor]:
