@@ -215,10 +215,10 @@ class Parts:
         ``print(parts.report())``. It runs the code that is in the file, so give it your own. Raises UserError if the
         file is no passport.
         """
-        from dreamer_helpers.course import exercises
+        from dreamer_helpers.course import board
 
         pieces, notes = {}, {}
-        for name, (slot, piece, note) in exercises.own_pieces(path).items():
+        for name, (slot, piece, note) in board.own_pieces(path).items():
             if piece is None:
                 notes[name] = note
             else:

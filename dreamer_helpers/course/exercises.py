@@ -6,9 +6,9 @@
 
 A stub that was not touched is quietly replaced by the reference, which is the package's own object; an attempt that
 passes every check is used; one that does not says what is wrong, and the reference stands in, so that later cells
-run. ``hint``, ``show_solution`` and ``reset`` help, ``scoreboard`` says whose code runs, and the passport keeps what
-passed. The variable COURSE_EXERCISES is empty for learners; ``strict`` raises unless every attempt passes,
-``reference`` uses the references throughout.
+run. ``hint``, ``show_solution`` and ``reset`` help. The passport keeps what passed, and a stub takes it from there in
+later notebooks: see ``board.py``, which also says whose code runs. The variable COURSE_EXERCISES is empty for learners;
+``strict`` raises unless every attempt passes, ``reference`` uses the references throughout.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from dreamer_helpers.course import lesson_modules
-from dreamer_helpers.course.passport import Passport
+from dreamer_helpers.course import passport
+from dreamer_helpers.course.lessons import lesson_modules
 from dreamer_helpers.errors import UserError, did_you_mean
 
 
@@ -50,6 +49,11 @@ class Exercise:
     slot: str
     methods: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
+
+    @property
+    def yours(self) -> str:
+        """Whose a learner's part is, wherever it is named."""
+        return f"yours, from lesson {self.lesson}"
 
 
 REGISTRY: dict[str, Exercise] = {}
@@ -82,7 +86,7 @@ def find(name: str) -> Exercise:
 
 @dataclass
 class Verdict:
-    """What became of an attempt: ``todo``, ``passed`` or ``wrong``. Shows itself as text and as HTML."""
+    """What became of an attempt: ``todo``, ``kept``, ``passed`` or ``wrong``. Shows itself as text and as HTML."""
 
     name: str
     state: str
@@ -93,6 +97,7 @@ class Verdict:
         """The first line, always the same for the same state."""
         words = {
             "todo": "not attempted yet; the course's own is used",
+            "kept": f"{self.message}, is used",
             "passed": "right; yours is used from here on",
             "wrong": "not right yet; the course's own is used",
         }
@@ -106,8 +111,8 @@ class Verdict:
         )
 
     def _repr_html_(self) -> str:
-        colour = {"todo": "138,138,138", "passed": "0,158,115", "wrong": "213,94,0"}[self.state]
-        sign = {"todo": "&#9675;", "passed": "&#10003;", "wrong": "&#10007;"}[self.state]
+        colour = {"todo": "138,138,138", "kept": "0,158,115", "passed": "0,158,115", "wrong": "213,94,0"}[self.state]
+        sign = {"todo": "&#9675;", "kept": "&#10003;", "passed": "&#10003;", "wrong": "&#10007;"}[self.state]
         rest = "".join(f"<div>{html.escape(line)}</div>" for line in repr(self).splitlines()[1:])
         return (
             f'<div role="status" style="border-left:4px solid rgb({colour});background:rgba({colour},.12);'
@@ -117,6 +122,10 @@ class Verdict:
 
 STATES: dict[str, str] = {}  # name -> state, of what this notebook has met
 HINTS_SEEN: dict[str, int] = {}
+OWN: dict[str, Any] = {}
+"""The parts that passed in this notebook, by name."""
+KEPT: dict[str, Callable[[], Any]] = {}
+"""What ``board.take_up`` found in the learner's passport: each gives the part, checked once more, or None."""
 
 
 def exercise(name: str) -> Callable[[Any], Any]:
@@ -126,17 +135,25 @@ def exercise(name: str) -> Callable[[Any], Any]:
         raise UserError(f"COURSE_EXERCISES must be empty, strict or reference, not {mode!r}")
 
     def judge(attempt: Any) -> Any:
-        if mode == "reference" or is_stub(attempt, entry.methods):
+        OWN.pop(name, None)
+        kept = None
+        if mode == "reference":
             verdict = Verdict(name, "todo")
+        elif is_stub(attempt, entry.methods):
+            kept = KEPT[name]() if name in KEPT else None
+            verdict = Verdict(name, "todo") if kept is None else Verdict(name, "kept", entry.yours)
         else:
             verdict = check(entry, attempt)
         STATES[name] = verdict.state
         _show(verdict)
         if mode == "strict" and verdict.state != "passed":
             raise AssertionError(repr(verdict))
-        if verdict.state == "passed" and not mode:
-            Passport.load().add(name, _source(attempt) or "")
-        return attempt if verdict.state == "passed" else entry.reference
+        if verdict.state == "passed":
+            OWN[name] = attempt
+            if note := passport.keep(name, _source(attempt) or ""):
+                print(note)
+            return attempt
+        return entry.reference if kept is None else kept
 
     return judge
 
@@ -199,30 +216,8 @@ def rebuild(entry: Exercise, source: str) -> Any:
     return space[ast.parse(source).body[0].name]  # type: ignore[attr-defined]
 
 
-def own_pieces(path: str | Path | None = None) -> dict[str, tuple[str, Any, str]]:
-    """What a learner has written, from a passport: for each exercise its slot, the piece, and whose it is or why not.
-
-    Every source is made anew and checked once more. The piece is None where it does not pass, where the course knows
-    no such exercise, and where it has no place in the agent. Raises UserError if the file is no passport.
-    """
-    load_lessons()
-    found: dict[str, tuple[str, Any, str]] = {}
-    for name, source in Passport.load(path).sources.items():
-        entry = REGISTRY.get(name)
-        if entry is None:
-            found[name] = "", None, "left out: this course has no such exercise"
-            continue
-        verdict, piece = _once_more(entry, source)
-        if verdict.state != "passed":
-            found[name] = entry.slot, None, f"left out: it does not pass any more. {verdict.message}"
-        elif not entry.slot:
-            found[name] = "", None, f"yours, from lesson {entry.lesson}; it has no place in the agent"
-        else:
-            found[name] = entry.slot, piece, f"yours, from lesson {entry.lesson}"
-    return found
-
-
-def _once_more(entry: Exercise, source: str) -> tuple[Verdict, Any]:
+def once_more(entry: Exercise, source: str) -> tuple[Verdict, Any]:
+    """A source from the passport, made anew and checked: the verdict, and the piece (None if it cannot be made)."""
     try:
         piece = rebuild(entry, source)
     except Exception as error:  # whatever a learner's code may raise
@@ -346,33 +341,9 @@ def reference_source(entry: Exercise) -> str:
 def reset(name: str) -> None:
     """Forget that an exercise was solved, here and in the passport."""
     entry = find(name)
-    STATES.pop(entry.name, None)
-    HINTS_SEEN.pop(entry.name, None)
-    Passport.load().remove(entry.name)
-    print(f"exercise {name}: forgotten; write it again and run its cell")
-
-
-@dataclass
-class Board:
-    """Whose code runs, for each exercise of a lesson."""
-
-    rows: list[tuple[str, str]]
-
-    def __repr__(self) -> str:
-        mine = sum(state == "passed" for _, state in self.rows)
-        lines = [
-            f"{name:<24}{'yours' if state == 'passed' else 'the course' + chr(39) + 's'}" for name, state in self.rows
-        ]
-        return "\n".join([f"{mine} of {len(self.rows)} parts are yours", *lines])
-
-
-def scoreboard(lesson: str) -> Board:
-    """Whose code runs in a lesson, such as "01"; for its last cell. Raises UserError if it has no exercises."""
-    load_lessons()
-    names = [name for name, entry in REGISTRY.items() if entry.lesson == lesson]
-    if not names:
-        raise UserError(f"no lesson {lesson!r} with exercises")
-    return Board([(name, STATES.get(name, "todo")) for name in names])
+    for memory in (STATES, HINTS_SEEN, OWN, KEPT):
+        memory.pop(entry.name, None)
+    print(passport.forget(entry.name) or f"exercise {name}: forgotten; write it again and run its cell")
 
 
 def _show(verdict: Verdict) -> None:
