@@ -5,16 +5,21 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from filelock import FileLock
+from nbclient import NotebookClient
+from test_parts import INDEPENDENT
 
 from attempts import written
 from dreamer_helpers import course
@@ -27,6 +32,10 @@ from dreamer_helpers.symlog import symexp, symlog
 from helpers import restart
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import build_notebooks  # noqa: E402
+
 MINE = "def symlog(x):\n    return torch.log1p(x.clamp(min=0)) - torch.log1p(-x.clamp(max=0))\n"
 """Right, and not written as the course has it."""
 NEWER = {
@@ -716,3 +725,72 @@ def test_machines_leave_a_learners_passport_alone(
 
 
 # ------------------------------------------------------------------------------------------ a walk through it
+
+
+def walked(number: str, solved: Collection[str], extra: str = "") -> list[str]:
+    """A lesson in a kernel of its own: its first cells, its exercises (those in ``solved`` are), its scoreboard.
+
+    Returns the lines that it shows.
+    """
+    (source,) = (ROOT / "notebooks" / "source").glob(f"{number}_*.py")
+    code = [cell.source for cell in build_notebooks.convert(source).cells if cell.cell_type == "code"]
+    cells = code[:2]
+    for cell in code[2:]:
+        asked = re.search(r'^@exercise\("(\w+)"', cell, re.MULTILINE)
+        if asked and asked[1] in solved:
+            cell = f'@exercise("{asked[1]}")\n{textwrap.dedent(INDEPENDENT[asked[1]]).strip()}'
+        if asked or "scoreboard(" in cell:
+            cells.append(cell)
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in [*cells, *filter(None, [extra])]])
+    NotebookClient(nb, timeout=300, resources={"metadata": {"path": str(source.parents[1])}}).execute(
+        env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    shown = [output for cell in nb.cells for output in cell.get("outputs", [])]
+    texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in shown]
+    return "\n".join(texts).splitlines()
+
+
+TRAIN = """
+from dreamer_helpers.course.board import scoreboard
+from dreamer_helpers.parts import Parts
+from dreamer_helpers.config import preset
+from dreamer_helpers.train import train
+parts = Parts.from_passport()
+agent = train(preset("cpu"), "CartPole-v1", 300, parts=parts, progress_bar=False).agent
+print("the agent's parts that are yours:", *sorted(agent.foreign))
+print(parts.report())
+print(scoreboard())
+"""
+
+
+@pytest.mark.slow
+def test_a_walk_through_the_lessons_and_a_restart(file: Path) -> None:
+    """Real kernels and the lessons' own cells: what was built once is used everywhere, and is named."""
+    exercises.load_lessons()
+    total = len(exercises.REGISTRY)
+    assert "your passport holds no parts yet" in walked("00", ["symlog_slope"])
+
+    slope = exercises.find("symlog_slope").lesson
+    in_01 = walked("01", ["symlog", "symexp"])
+    assert f"from your passport: symlog_slope (lesson {slope})" in in_01
+    assert f"{'symlog':<24}yours" in in_01
+    assert f"in the whole course 3 of {total} parts are yours, 1 of them from your passport" in in_01
+
+    mine = [f"{name}: yours, from lesson 01" for name in ("symlog", "symexp")]
+    in_02 = walked("02", ["two_hot_encoding", "symexp_bins"])
+    assert set(mine) <= set(in_02)
+    assert f"{'two_hot_mean':<24}the course's" in in_02
+    assert f"in the whole course 5 of {total} parts are yours, 3 of them from your passport" in in_02
+
+    again = walked("02", [])
+    kept = [f"exercise {name}: yours, from lesson 02, is used" for name in ("symexp_bins", "two_hot_encoding")]
+    assert {*mine, *kept, "exercise two_hot_mean: not attempted yet; the course's own is used"} <= set(again)
+    assert f"in the whole course 5 of {total} parts are yours, 5 of them from your passport" in again
+
+    in_09 = walked("09", [], TRAIN)
+    assert "the agent's parts that are yours: symexp symexp_bins symlog two_hot_encoding" in in_09
+    rows = [line for line in in_09 if "yours, from lesson" in line]
+    for name, lesson in (("symlog", "01"), ("symexp", "01"), ("two_hot_encoding", "02"), ("symexp_bins", "02")):
+        assert rows.count(f"{name:<22}yours, from lesson {lesson}") == 1, "the agent's report"
+        assert rows.count(f"{name:<24}yours, from lesson {lesson}") == 1, "the scoreboard"
+    assert f"5 of {total} parts are yours" in in_09
