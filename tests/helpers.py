@@ -160,5 +160,5 @@ def restart() -> None:
     """What a kernel forgets when it is started again: whose parts it has met, and what it took from the passport."""
     from dreamer_helpers.course import board, exercises
 
-    for memory in (exercises.STATES, exercises.HINTS_SEEN, exercises.OWN, exercises.KEPT, board.OPENED, board.SHOWN):
+    for memory in (exercises.STATES, exercises.HINTS_SEEN, exercises.TAKEN, exercises.KEPT, board.OPENED, board.SHOWN):
         memory.clear()

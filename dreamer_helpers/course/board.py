@@ -13,7 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from dreamer_helpers.course.exercises import KEPT, OWN, REGISTRY, STATES, Exercise, find, load_lessons, once_more
+from dreamer_helpers.course.exercises import KEPT, REGISTRY, STATES, TAKEN, Exercise, find, load_lessons, once_more
 from dreamer_helpers.course.passport import Passport, by_machine
 from dreamer_helpers.errors import UserError
 
@@ -77,7 +77,7 @@ def _checked(entry: Exercise, source: str) -> Any:
 def part(name: str) -> Any:
     """The part of this name that is in use; prints whose it is. Raises UserError for another name."""
     entry = find(name)
-    piece = OWN.get(name)
+    piece = TAKEN[name] if _here(name) else None
     if piece is None and whose(entry) != OURS:
         piece = KEPT[name]()
     if piece is not None:
@@ -95,7 +95,7 @@ def own_pieces(path: str | Path | None = None) -> dict[str, tuple[str, Any, str]
     passport, and what passed in this notebook comes first. Raises UserError if the file at ``path`` is no passport.
     """
     load_lessons()
-    here = {} if path else {name: _placed(REGISTRY[name], piece) for name, piece in OWN.items()}
+    here = {} if path else {name: _placed(REGISTRY[name], TAKEN[name]) for name in filter(_here, TAKEN)}
     if by_machine() and not path:
         return here
     try:
@@ -208,17 +208,22 @@ def scoreboard(lesson: str = "") -> Board:
     if not entries:
         raise UserError(f"no lesson {lesson!r} with exercises; scoreboard() shows those of all lessons")
     for entry in entries:
-        if whose(entry) != OURS and entry.name in KEPT and entry.name not in OWN:
-            KEPT[entry.name]()
+        if not _here(entry.name) and whose(entry) != OURS:
+            KEPT[entry.name]()  # checked, and no more there if it does not pass
     return Board([(entry.name, whose(entry)) for entry in entries], _whole() if lesson else "")
 
 
 def whose(entry: Exercise) -> str:
     """Whose part runs in this notebook: an attempt that failed leaves the course's."""
-    if entry.name in OWN:
+    if _here(entry.name):
         return "yours"
     kept = entry.name in KEPT and STATES.get(entry.name) != "wrong"
     return entry.yours if kept else OURS
+
+
+def _here(name: str) -> bool:
+    """Whether an attempt passed in this notebook."""
+    return STATES.get(name) == "passed"
 
 
 def _whole() -> str:

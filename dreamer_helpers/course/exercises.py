@@ -122,8 +122,8 @@ class Verdict:
 
 STATES: dict[str, str] = {}  # name -> state, of what this notebook has met
 HINTS_SEEN: dict[str, int] = {}
-OWN: dict[str, Any] = {}
-"""The parts that passed in this notebook, by name."""
+TAKEN: dict[str, Any] = {}
+"""What :func:`exercise` gave back, by name."""
 KEPT: dict[str, Callable[[], Any]] = {}
 """What ``board.take_up`` found in the learner's passport: each gives the part, checked once more, or None."""
 
@@ -135,27 +135,31 @@ def exercise(name: str) -> Callable[[Any], Any]:
         raise UserError(f"COURSE_EXERCISES must be empty, strict or reference, not {mode!r}")
 
     def judge(attempt: Any) -> Any:
-        OWN.pop(name, None)
-        kept = None
+        taken = entry.reference
         if mode == "reference":
             verdict = Verdict(name, "todo")
         elif is_stub(attempt, entry.methods):
-            kept = KEPT[name]() if name in KEPT else None
-            verdict = Verdict(name, "todo") if kept is None else Verdict(name, "kept", entry.yours)
+            verdict, taken = from_passport(entry)
         else:
             verdict = check(entry, attempt)
-        STATES[name] = verdict.state
+            taken = attempt if verdict.state == "passed" else entry.reference
+        STATES[name], TAKEN[name] = verdict.state, taken
         _show(verdict)
         if mode == "strict" and verdict.state != "passed":
             raise AssertionError(repr(verdict))
-        if verdict.state == "passed":
-            OWN[name] = attempt
-            if note := passport.keep(name, _source(attempt) or ""):
-                print(note)
-            return attempt
-        return entry.reference if kept is None else kept
+        if verdict.state == "passed" and (note := passport.keep(name, _source(attempt) or "")):
+            print(note)
+        return taken
 
     return judge
+
+
+def from_passport(entry: Exercise) -> tuple[Verdict, Any]:
+    """What a stub stands for: the learner's part of an earlier notebook, else the course's own."""
+    kept = KEPT[entry.name]() if entry.name in KEPT else None
+    if kept is None:
+        return Verdict(entry.name, "todo"), entry.reference
+    return Verdict(entry.name, "kept", entry.yours), kept
 
 
 def check(entry: Exercise, attempt: Any) -> Verdict:
@@ -341,7 +345,7 @@ def reference_source(entry: Exercise) -> str:
 def reset(name: str) -> None:
     """Forget that an exercise was solved, here and in the passport."""
     entry = find(name)
-    for memory in (STATES, HINTS_SEEN, OWN, KEPT):
+    for memory in (STATES, HINTS_SEEN, TAKEN, KEPT):
         memory.pop(entry.name, None)
     print(passport.forget(entry.name) or f"exercise {name}: forgotten; write it again and run its cell")
 
