@@ -142,7 +142,7 @@ def test_a_right_answer_is_used_and_kept(capsys: pytest.CaptureFixture[str], own
     mine = written(MINE)
     assert exercise("symlog")(mine) is mine
     assert capsys.readouterr().out == "exercise symlog: right; yours is used from here on\n"
-    assert Passport.load().sources["symlog"].strip() == MINE
+    assert Passport.load().sources["symlog"].strip().endswith(MINE)
     assert repr(scoreboard("01")).splitlines()[:2] == ["1 of 3 parts are yours", f"{'symlog':<24}yours"]
     exercises.reset("symlog")
     assert Passport.load().sources == {}

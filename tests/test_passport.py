@@ -535,7 +535,7 @@ def test_an_attempt_that_fails_leaves_the_courses_own(file: Path, capsys: pytest
     assert solve("symlog", "def symlog(x):\n    return x") is symlog
     assert course.part("symlog") is symlog
     assert f"{'symlog':<24}the course's" in repr(board.scoreboard("01"))
-    assert Passport.load().own() == {"symlog": MINE}
+    assert Passport.load().own()["symlog"].endswith(MINE)
     assert solve("symlog", STUB.format("symlog")) is not symlog, "the cell as it was: the older one is back"
 
 

@@ -95,9 +95,10 @@ class Verdict:
     @property
     def line(self) -> str:
         """The first line, always the same for the same state."""
+        kept = REGISTRY[self.name].yours if self.state == "kept" else ""
         words = {
             "todo": "not attempted yet; the course's own is used",
-            "kept": f"{self.message}, is used",
+            "kept": f"{kept}, is used",
             "passed": "right; yours is used from here on",
             "wrong": "not right yet; the course's own is used",
         }
@@ -159,7 +160,7 @@ def from_passport(entry: Exercise) -> tuple[Verdict, Any]:
     kept = KEPT[entry.name]() if entry.name in KEPT else None
     if kept is None:
         return Verdict(entry.name, "todo"), entry.reference
-    return Verdict(entry.name, "kept", entry.yours), kept
+    return Verdict(entry.name, "kept"), kept
 
 
 def check(entry: Exercise, attempt: Any) -> Verdict:
