@@ -212,13 +212,15 @@ class Parts:
         """The parts that a learner has written: each source in the passport is made anew and checked once more.
 
         What does not pass is left out, and the course's own stands in. The result says which is which:
-        ``print(parts.report())``. It runs the code that is in the file, so give it your own. Raises UserError if the
-        file is no passport.
+        ``print(parts.report())``. Without ``path`` it is the learner's own passport, with what passed in this notebook.
+        A file that is named is taken at its word where it bears no seals, so give it your own; what was imported, or
+        sealed by somebody else, is left out until ``course.trust()``. Raises UserError if the file at ``path`` is no
+        passport.
         """
-        from dreamer_helpers.course import exercises
+        from dreamer_helpers.course import board
 
         pieces, notes = {}, {}
-        for name, (slot, piece, note) in exercises.own_pieces(path).items():
+        for name, (slot, piece, note) in board.own_pieces(path).items():
             if piece is None:
                 notes[name] = note
             else:

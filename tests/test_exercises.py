@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import runpy
 import textwrap
@@ -17,10 +16,12 @@ from torch import nn
 
 from attempts import written
 from dreamer_helpers.course import exercises, lesson_modules
-from dreamer_helpers.course.exercises import REGISTRY, Exercise, check, exercise, is_stub, load_lessons, scoreboard
+from dreamer_helpers.course.board import scoreboard
+from dreamer_helpers.course.exercises import REGISTRY, Exercise, check, exercise, is_stub, load_lessons
 from dreamer_helpers.course.passport import Passport
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.symlog import symlog
+from helpers import restart
 
 load_lessons()
 LESSONS = Path(__file__).parent / "lessons"
@@ -32,9 +33,9 @@ MINE = "def symlog(x):\n    return torch.log1p(x.clamp(min=0)) - torch.log1p(-x.
 def own_passport(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A passport and a memory of its own for every test."""
     monkeypatch.setenv("COURSE_PASSPORT", str(tmp_path / "passport.json"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("COURSE_EXERCISES", raising=False)
-    exercises.STATES.clear()
-    exercises.HINTS_SEEN.clear()
+    restart()
     yield tmp_path / "passport.json"
 
 
@@ -141,7 +142,7 @@ def test_a_right_answer_is_used_and_kept(capsys: pytest.CaptureFixture[str], own
     mine = written(MINE)
     assert exercise("symlog")(mine) is mine
     assert capsys.readouterr().out == "exercise symlog: right; yours is used from here on\n"
-    assert Passport.load().sources["symlog"].strip() == MINE
+    assert Passport.load().sources["symlog"].strip().endswith(MINE)
     assert repr(scoreboard("01")).splitlines()[:2] == ["1 of 3 parts are yours", f"{'symlog':<24}yours"]
     exercises.reset("symlog")
     assert Passport.load().sources == {}
@@ -225,29 +226,3 @@ def test_a_class_can_be_an_exercise() -> None:
     assert check(entry, written(right)).state == "passed"
     assert check(entry, written(right.replace("x + x", "x"))).message == "Twice()([1.0]) gave 1.0, and 2.0 is right"
     assert is_stub(written(right.replace("return x + x", "...")), ["forward"])
-
-
-# ------------------------------------------------------------------------------------------------ passport
-
-
-def test_the_passport_travels_as_text(tmp_path: Path) -> None:
-    one, two = Passport(tmp_path / "one.json"), Passport(tmp_path / "two.json")
-    one.add("symlog", "def symlog(x): ...\n")
-    two.add("symexp", "def symexp(x): ...\n")
-    assert two.import_json(one.export_json()) == ["symlog"]
-    assert set(Passport.load(tmp_path / "two.json").sources) == {"symlog", "symexp"}
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["one.json", "two.json"]
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}", json.dumps({"format": "dreamer-helpers passport", "sources": [1]})])
-def test_a_damaged_passport_is_told_and_left_alone(text: str, own_passport: Path) -> None:
-    own_passport.write_text(text)
-    with pytest.raises(UserError, match="passport"):
-        exercise("symlog")(written(MINE))
-    assert own_passport.read_text() == text
-
-
-def test_a_passport_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write the passport .* set COURSE_PASSPORT"):
-        Passport(tmp_path / "file" / "passport.json").add("symlog", "")

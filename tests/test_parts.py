@@ -234,6 +234,18 @@ def test_what_is_no_passport_is_one_line(tmp_path: Path) -> None:
         Parts.from_passport(tmp_path / "passport.json")
 
 
+@pytest.mark.parametrize("waiting", ["imported", "sealed"])
+def test_a_part_that_came_from_elsewhere_is_not_run(waiting: str, tmp_path: Path) -> None:
+    """Also if somebody names the file: it was imported, or bears the seal of somebody else."""
+    path, trace = write_passport(tmp_path), tmp_path / "trace"
+    source = f"def symlog(x):\n    open({str(trace)!r}, 'w').close()\n    return x\n"
+    added = {"imported": {"symlog": source}} if waiting == "imported" else {"sources": {"symlog": source}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **added, "seals": {"symlog": "0" * 64}}))
+    parts = Parts.from_passport(path)
+    assert parts.foreign() == {} and not trace.exists()
+    assert "symlog                left out: it came from elsewhere; course.trust() shows it" in parts.report()
+
+
 @pytest.mark.slow
 def test_an_agent_of_a_learners_parts_learns_like_the_packages_own(tmp_path: Path) -> None:
     """The first 60 updates on CartPole, before rounding has grown: the same losses."""

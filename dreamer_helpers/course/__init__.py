@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
-from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from dreamer_helpers.course.lessons import lesson_modules as lesson_modules
 from dreamer_helpers.errors import UserError
 
 T = TypeVar("T")
@@ -28,14 +25,6 @@ def budget(full: T, ci: T) -> T:
     if chosen not in ("full", "ci"):
         raise UserError(f"COURSE_BUDGET must be full or ci, not {chosen!r}")
     return full if chosen == "full" else ci
-
-
-def lesson_modules(kind: str) -> dict[str, ModuleType]:
-    """Import the module ``kind`` (such as ``exercises``) of every lesson that has it: by number ("01"), in order."""
-    folders = [folder for place in __path__ for folder in Path(place).glob("lesson_[0-9][0-9]")]
-    numbers = sorted(folder.name.removeprefix("lesson_") for folder in folders)
-    paths = {number: f"{__name__}.lesson_{number}.{kind}" for number in numbers}
-    return {number: import_module(path) for number, path in paths.items() if find_spec(path)}
 
 
 class ClaimError(AssertionError):
@@ -55,8 +44,12 @@ def claims(statements: Mapping[str, object]) -> None:
         raise ClaimError(f"{len(failed)} of {len(statements)} claims do not hold: {'; '.join(failed)}")
 
 
-def setup(seed: int = 0, threads: int = 1) -> str:
-    """Prepare the machine for a lesson: seeds, threads, the course's worlds. Returns one line that says on what."""
+def setup(seed: int = 0, threads: int = 1, passport: bool = False) -> str:
+    """Prepare the machine for a lesson: seeds, threads, the course's worlds. Returns one line that says on what.
+
+    With ``passport`` the learner's parts of earlier lessons are used from here on, and another line names them: a stub
+    that was not touched takes them, and :func:`part` gives them.
+    """
     import torch
 
     import dreamer_helpers.envs  # noqa: F401  (registers the worlds)
@@ -66,4 +59,30 @@ def setup(seed: int = 0, threads: int = 1) -> str:
     device.set_threads(threads)
     chosen = device.select_device()
     name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else {"mps": "Apple GPU"}.get(chosen.type, "CPU")
-    return f"dreamer_helpers {__version__} with torch {torch.__version__.split('+')[0]} on {name}"
+    line = f"dreamer_helpers {__version__} with torch {torch.__version__.split('+')[0]} on {name}"
+    if not passport:
+        return line
+    from dreamer_helpers.course import board
+
+    return f"{line}\n{board.take_up()}"
+
+
+def part(name: str) -> Any:
+    """The part of this name that is in use, the learner's or the course's own; prints whose it is.
+
+    ``symlog = course.part("symlog")`` in a later lesson goes on with what was built in lesson 01. Raises UserError for
+    another name.
+    """
+    from dreamer_helpers.course import board
+
+    return board.part(name)
+
+
+def trust(*names: str) -> Any:
+    """Take parts into the passport that came from elsewhere: the first call shows their source, the second takes them.
+
+    Without names: all of which there is none of one's own. Raises UserError for a name of which nothing waits.
+    """
+    from dreamer_helpers.course import board
+
+    return board.trust(*names)

@@ -6,9 +6,9 @@
 
 A stub, which does nothing but wait, is quietly replaced by the reference, the package's own object; an attempt that
 passes every check is used; one that does not says what is wrong, and the reference stands in, so that later cells
-run. ``hint``, ``show_solution`` and ``reset`` help, ``scoreboard`` says whose code runs, and the passport keeps what
-passed. The variable COURSE_EXERCISES is empty for learners; ``strict`` raises unless every attempt passes,
-``reference`` uses the references throughout.
+run. ``hint``, ``show_solution`` and ``reset`` help. The passport keeps what passed, and a stub takes it from there in
+later notebooks: see ``board.py``, which also says whose code runs. The variable COURSE_EXERCISES is empty for learners;
+``strict`` raises unless every attempt passes, ``reference`` uses the references throughout.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from dreamer_helpers.course import attempts, judging, lesson_modules
+from dreamer_helpers.course import attempts, judging, passport
 from dreamer_helpers.course.attempts import Anchor, Found
 from dreamer_helpers.course.checking import Cases, checks_of
-from dreamer_helpers.course.passport import Passport
+from dreamer_helpers.course.lessons import lesson_modules
 from dreamer_helpers.errors import UserError, did_you_mean
 
 
@@ -48,6 +47,11 @@ class Exercise:
     slot: str
     methods: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
+
+    @property
+    def yours(self) -> str:
+        """Whose a learner's part is, wherever it is named."""
+        return f"yours, from lesson {self.lesson}"
 
 
 REGISTRY: dict[str, Exercise] = {}
@@ -93,7 +97,7 @@ def _asked(given: Any, call: str) -> Exercise:
 
 @dataclass
 class Verdict:
-    """What became of an attempt: ``todo``, ``passed`` or ``wrong``. Shows itself as text and as HTML.
+    """What became of an attempt: ``todo``, ``kept``, ``passed`` or ``wrong``. Shows itself as text and as HTML.
 
     ``message`` says what is wrong, or what is worth knowing of what is right; ``source`` is for the passport.
     """
@@ -106,8 +110,10 @@ class Verdict:
     @property
     def line(self) -> str:
         """The first line, always the same for the same state."""
+        kept = REGISTRY[self.name].yours if self.state == "kept" else ""
         words = {
             "todo": "not attempted yet; the course's own is used",
+            "kept": f"{kept}, is used",
             "passed": "right; yours is used from here on",
             "wrong": "not right yet; the course's own is used",
         }
@@ -120,8 +126,8 @@ class Verdict:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        colour = {"todo": "138,138,138", "passed": "0,158,115", "wrong": "213,94,0"}[self.state]
-        sign = {"todo": "&#9675;", "passed": "&#10003;", "wrong": "&#10007;"}[self.state]
+        colour = {"todo": "138,138,138", "kept": "0,158,115", "passed": "0,158,115", "wrong": "213,94,0"}[self.state]
+        sign = {"todo": "&#9675;", "kept": "&#10003;", "passed": "&#10003;", "wrong": "&#10007;"}[self.state]
         rest = "".join(f"<div>{html.escape(line)}</div>" for line in repr(self).splitlines()[1:])
         return (
             f'<div role="status" style="border-left:4px solid rgb({colour});background:rgba({colour},.12);'
@@ -133,6 +139,8 @@ STATES: dict[str, str] = {}  # name -> state, of what this notebook has met
 HINTS_SEEN: dict[str, int] = {}
 TAKEN: dict[str, Any] = {}
 """What :func:`exercise` gave back, by name."""
+KEPT: dict[str, Callable[[], Any]] = {}
+"""What ``board.take_up`` found in the learner's passport: each gives the part, checked once more, or None."""
 
 
 def exercise(name: str) -> Callable[[Any], Any]:
@@ -154,13 +162,13 @@ def exercise(name: str) -> Callable[[Any], Any]:
                 verdict, result = _judged(entry, attempt, anchor)
         except KeyboardInterrupt:
             verdict = Verdict(name, "wrong", "the check was interrupted")
-        taken = attempt if verdict.state == "passed" else entry.reference
+        taken = result if verdict.state in ("passed", "kept") else entry.reference
         _bind(entry, taken, verdict.state, anchor)
         _show(verdict)
         if mode == "strict" and verdict.state != "passed":
             raise AssertionError(repr(verdict))
-        if verdict.state == "passed" and verdict.source and not mode:
-            Passport.load().add(name, verdict.source)
+        if verdict.state == "passed" and verdict.source and (note := passport.keep(name, verdict.source)):
+            print(note)
         return result
 
     return judge
@@ -171,6 +179,14 @@ def _mode() -> str:
     if mode not in ("", "strict", "reference"):
         raise UserError(f"COURSE_EXERCISES must be empty, strict or reference, not {mode!r}")
     return mode
+
+
+def from_passport(entry: Exercise) -> tuple[Verdict, Any]:
+    """What a stub stands for: the learner's part of an earlier notebook, else the course's own."""
+    kept = KEPT[entry.name]() if entry.name in KEPT else None
+    if kept is None:
+        return Verdict(entry.name, "todo"), entry.reference
+    return Verdict(entry.name, "kept"), kept
 
 
 def _bind(entry: Exercise, value: Any, state: str, anchor: Anchor | None) -> None:
@@ -201,8 +217,10 @@ def _judged(entry: Exercise, attempt: Any, anchor: Anchor | None) -> tuple[Verdi
         other = REGISTRY.get(found.defined)
         return Verdict(entry.name, "wrong", text), other.reference if other else attempt
     if attempt is entry.reference or attempts.waits(found, entry.methods):
-        return Verdict(entry.name, "todo"), entry.reference
+        return from_passport(entry)
     verdict = check(entry, attempt, anchor, found)
+    if verdict.state == "todo":
+        return from_passport(entry)
     return verdict, attempt if verdict.state == "passed" else entry.reference
 
 
@@ -265,29 +283,6 @@ def once_more(entry: Exercise, source: str) -> tuple[Verdict, Any]:
         return Verdict(entry.name, "wrong", _sentence(wrong)), None
     outcome = judging.hold(entry.name, piece, checks_of(entry.checks, entry.reference), entry.uses)
     return Verdict(entry.name, "wrong" if outcome.wrong else "passed", outcome.wrong, source), piece
-
-
-def own_pieces(path: str | Path | None = None) -> dict[str, tuple[str, Any, str]]:
-    """What a learner has written, from a passport: for each exercise its slot, the piece, and whose it is or why not.
-
-    Every source is made anew and checked once more. The piece is None where it does not pass, where the course knows
-    no such exercise, and where it has no place in the agent. Raises UserError if the file is no passport.
-    """
-    load_lessons()
-    found: dict[str, tuple[str, Any, str]] = {}
-    for name, source in Passport.load(path).sources.items():
-        entry = REGISTRY.get(name)
-        if entry is None:
-            found[name] = "", None, "left out: this course has no such exercise"
-            continue
-        verdict, piece = once_more(entry, source)
-        if verdict.state != "passed":
-            found[name] = entry.slot, None, f"left out: it does not pass any more. {verdict.message}"
-        elif not entry.slot:
-            found[name] = "", None, f"yours, from lesson {entry.lesson}; it has no place in the agent"
-        else:
-            found[name] = entry.slot, piece, f"yours, from lesson {entry.lesson}"
-    return found
 
 
 def is_stub(attempt: Any, methods: Iterable[str] = ()) -> bool:
@@ -361,33 +356,9 @@ def reference_source(entry: Exercise, above: str = "") -> str:
 def reset(name: str) -> None:
     """Forget that an exercise was solved, here and in the passport."""
     entry = _asked(name, "reset")
-    STATES.pop(entry.name, None)
-    HINTS_SEEN.pop(entry.name, None)
-    Passport.load().remove(entry.name)
-    print(f"exercise {entry.name}: forgotten; write it again and run its cell")
-
-
-@dataclass
-class Board:
-    """Whose code runs, for each exercise of a lesson."""
-
-    rows: list[tuple[str, str]]
-
-    def __repr__(self) -> str:
-        mine = sum(state == "passed" for _, state in self.rows)
-        lines = [
-            f"{name:<24}{'yours' if state == 'passed' else 'the course' + chr(39) + 's'}" for name, state in self.rows
-        ]
-        return "\n".join([f"{mine} of {len(self.rows)} parts are yours", *lines])
-
-
-def scoreboard(lesson: str) -> Board:
-    """Whose code runs in a lesson, such as "01"; for its last cell. Raises UserError if it has no exercises."""
-    load_lessons()
-    names = [name for name, entry in REGISTRY.items() if entry.lesson == lesson]
-    if not names:
-        raise UserError(f"no lesson {lesson!r} with exercises")
-    return Board([(name, STATES.get(name, "todo")) for name in names])
+    for memory in (STATES, HINTS_SEEN, TAKEN, KEPT):
+        memory.pop(entry.name, None)
+    print(passport.forget(entry.name) or f"exercise {entry.name}: forgotten; write it again and run its cell")
 
 
 def _show(verdict: Verdict) -> None:

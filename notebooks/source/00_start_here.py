@@ -20,7 +20,7 @@ if importlib.util.find_spec("dreamer_helpers") is None:
     sys.path.insert(0, "..")  # in a clone that was not installed, as on Colab
 from dreamer_helpers import course
 
-print(course.setup(seed=0))
+print(course.setup(seed=0, passport=True))
 
 # %% [markdown]
 # The line above names the machine that this runs on. A CPU is enough for all lessons; where there is a GPU (CUDA, or
@@ -37,8 +37,9 @@ import torch
 
 from dreamer_helpers import bounds, dreams, plots
 from dreamer_helpers.course import claims
+from dreamer_helpers.course.board import scoreboard
 from dreamer_helpers.course.data import recorded, shipped
-from dreamer_helpers.course.exercises import exercise, hint, reset, scoreboard, show_solution
+from dreamer_helpers.course.exercises import exercise, hint, reset, show_solution
 from dreamer_helpers.train import DreamerV3, evaluate
 from dreamer_helpers.video import Film
 from dreamer_helpers.widgets import DreamPlayer
@@ -157,9 +158,12 @@ print([round(v, 3) for v in symlog_slope(torch.tensor([0.0, 1.0, -9.0])).tolist(
 
 # %% [markdown]
 # What passes is kept in your *passport*: the file `passport.json` beside your notebooks holds the source of every part that
-# you wrote. On Colab, where files are forgotten, take it along. After
+# you wrote. The first cell of every lesson opens it, and names what is in it. From there on your parts are used, in later
+# lessons and after a restart: a stub says "yours, from lesson 00, is used", and `course.part("symlog_slope")` gives you yours
+# anywhere. On Colab, where files are forgotten, take it along: after
 # `from dreamer_helpers.course.passport import Passport`, the call `Passport.load().export_json()` gives it as text, and
-# `Passport.load().import_json(text)` takes it back.
+# `Passport.load().import_json(text)` takes it back. Nothing that was imported is run before you have looked at it:
+# `course.trust()` shows it, and takes it when you call it again.
 #
 # ## 4. How lessons work
 # * **Predict, then run.** Where a sentence in italics asks you to predict, do. It is the difference between reading and

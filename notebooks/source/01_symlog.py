@@ -21,7 +21,7 @@ if importlib.util.find_spec("dreamer_helpers") is None:
     sys.path.insert(0, "..")  # in a clone that was not installed, as on Colab
 from dreamer_helpers import course
 
-print(course.setup(seed=0))
+print(course.setup(seed=0, passport=True))
 
 # %%
 import gymnasium as gym
@@ -31,7 +31,8 @@ from torch import nn
 
 from dreamer_helpers import plots
 from dreamer_helpers.course import claims
-from dreamer_helpers.course.exercises import exercise, hint, reset, scoreboard, show_solution
+from dreamer_helpers.course.board import scoreboard
+from dreamer_helpers.course.exercises import exercise, hint, reset, show_solution
 from dreamer_helpers.course.lesson_01.widgets import RewardHistogram, SymlogExplorer
 
 # %% [markdown]

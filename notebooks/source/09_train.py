@@ -21,7 +21,7 @@ if importlib.util.find_spec("dreamer_helpers") is None:
     sys.path.insert(0, "..")  # in a clone that was not installed, as on Colab
 from dreamer_helpers import course
 
-print(course.setup(seed=0))
+print(course.setup(seed=0, passport=True))
 
 # %%
 import numpy as np
