@@ -13,7 +13,6 @@ from dreamer_helpers.widgets import Explorer
 RIGHT: attempts.Right = {
     "symlog": ["def symlog(x):\n    return torch.log1p(x.clamp(min=0)) - torch.log1p(-x.clamp(max=0))"],
     "symexp": ["def symexp(x):\n    return torch.expm1(x.clamp(min=0)) - torch.expm1(-x.clamp(max=0))"],
-    "symlog_slope": ["def symlog_slope(x):\n    return (x.abs() + 1) ** -1"],
 }
 
 MISTAKES: attempts.Mistakes = {
@@ -38,13 +37,6 @@ MISTAKES: attempts.Mistakes = {
         "return torch.sign(x) * torch.expm1(x)": r"symexp(\[-1.0\]) gave 0.6321, and -1.718 is right",
         "return torch.expm1(torch.abs(x))": r"symexp(\[-1.0\]) gave 1.718, and -1.718 is right",
         "return torch.sign(x) * torch.expm1(torch.abs(x)).clamp(max=1e6)": r"symexp(symlog(-1e+08)) gave -1e+06",
-    },
-    "symlog_slope": {
-        "return 1 / (1 + x)": r"symlog_slope(\[-1.0\]) gave inf",
-        "return 1 / x.abs()": r"symlog_slope(\[0.0\]) gave inf",
-        "return torch.sign(x) / (1 + torch.abs(x))": r"symlog_slope(\[0.0\]) gave 0.0, and 1.0 is right",
-        "return 1 / (1 + x ** 2)": r"symlog_slope(\[3.0\]) gave 0.1, and 0.25 is right",
-        "return torch.log1p(torch.abs(x))": r"symlog_slope(\[0.0\]) gave 0.0, and 1.0 is right",
     },
 }
 

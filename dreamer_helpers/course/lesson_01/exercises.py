@@ -65,11 +65,6 @@ def _round_trip(f: Function) -> None:
         )
 
 
-def _slope(f: Function) -> None:
-    same_values(f, symlog_slope, *((x,) for x in ONES))
-    same_values(f, symlog_slope, (torch.tensor([999.0]),), (torch.tensor([-999.0]),), (torch.ones(2, 3),))
-
-
 register(
     Exercise(
         "symlog", "01", symlog,
@@ -90,14 +85,5 @@ register(
             "`torch.expm1` is exp(y) - 1, exact for small y.",
         ),
         minutes=3, slot="symexp",
-    ),
-    Exercise(
-        "symlog_slope", "01", symlog_slope,
-        (_slope, lambda f: _double(f, symlog_slope, "symlog_slope"), _on_gpu),
-        (
-            "For positive x: what is the derivative of log(1 + x)?",
-            "1 / (1 + x). symlog is odd, and the slope of an odd function is the same on both sides: use |x|.",
-        ),
-        minutes=2, slot="",  # explains why symlog teaches small and large alike; the agent leaves slopes to autograd
     ),
 )  # fmt: skip
