@@ -96,9 +96,7 @@ def test_a_fault_of_a_dream_is_named(fault: str) -> None:
     FAULTS[fault](world)
     dreamed = np.stack([real[0], (0.3 * real[0] + 0.7 * world.render()).astype(np.uint8)])
     found = reading.differences(real, dreamed)
-    assert {name: steps.tolist() for name, steps in found.items()} == {
-        name: [False, name == fault] for name in FAULTS
-    }
+    assert {name: steps.tolist() for name, steps in found.items()} == {name: [False, name == fault] for name in FAULTS}
 
 
 def test_a_wrong_count_is_told_and_what_was_before_the_start_does_not_matter() -> None:

@@ -13,6 +13,10 @@ from dreamer_helpers.widgets import Explorer
 RIGHT: attempts.Right = {
     "symlog": ["def symlog(x):\n    return torch.log1p(x.clamp(min=0)) - torch.log1p(-x.clamp(max=0))"],
     "symexp": ["def symexp(x):\n    return torch.expm1(x.clamp(min=0)) - torch.expm1(-x.clamp(max=0))"],
+    "learned_worth": [
+        "def learned_worth(chance, prize):\n    return prize.sign() * torch.expm1(chance * torch.log1p(prize.abs()))",
+        "def learned_worth(chance, prize):\n    mean = chance * symlog(prize) + (1 - chance) * symlog(torch.zeros_like(prize))\n    return symexp(mean)",
+    ],
 }
 
 MISTAKES: attempts.Mistakes = {
@@ -37,6 +41,21 @@ MISTAKES: attempts.Mistakes = {
         "return torch.sign(x) * torch.expm1(x)": r"symexp(\[-1.0\]) gave 0.6321, and -1.718 is right",
         "return torch.expm1(torch.abs(x))": r"symexp(\[-1.0\]) gave 1.718, and -1.718 is right",
         "return torch.sign(x) * torch.expm1(torch.abs(x)).clamp(max=1e6)": r"symexp(symlog(-1e+08)) gave -1e+06",
+    },
+    "learned_worth": {
+        "return chance * prize": r"learned_worth(0.1, 1000.0) gave 100.0, and 0.9955 is right",
+        "return symexp(symlog(chance * prize))": r"learned_worth(0.1, 1000.0) gave 100.0, and 0.9955 is right",
+        "return chance * symlog(prize)": r"learned_worth(0.1, 1000.0) gave 0.6909, and 0.9955 is right",
+        "return chance * symexp(symlog(prize))": "gave 100.0",
+        "return symlog(chance) * symexp(prize)": "gave inf",
+        "return symexp(symlog(chance) * symlog(prize))": "and 0.9955 is right",
+        "return (1 + prize.abs()) ** chance - 1": r"learned_worth(0.5, -20.0) gave 3.583, and -3.583 is right",
+        "return prize.sign() * ((1 + prize.abs()) ** chance - 1)": "1e-09",
+        "return symexp(chance * symlog(prize.clamp(-1e6, 1e6)))": "is right",
+        "return symexp(chance * symlog(prize)).detach()": "no gradient flows back",
+        "return symexp(chance * symlog(prize.detach()))": "no gradient flows back",
+        "return symexp(torch.tensor([c * symlog(p) for c, p in zip(chance, prize)]))": "TypeError|0-d|is right|shape",
+        "return symexp(chance.float() * symlog(prize.float()))": "is of type torch.float32, not torch.float64",
     },
 }
 

@@ -1,4 +1,4 @@
-"""The exercises of lesson 01: symlog, its inverse, its slope."""
+"""The exercises of lesson 01: symlog, its inverse, and what a mean of symlogs makes of chances."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch import Tensor
 
 from dreamer_helpers.course.checking import is_tensor_like, runs_on_meta, same_gradients, same_values, show
 from dreamer_helpers.course.exercises import Exercise, register
-from dreamer_helpers.symlog import symexp, symlog, symlog_slope
+from dreamer_helpers.symlog import learned_worth, symexp, symlog
 
 Function = Callable[[Tensor], Tensor]
+Tickets = Callable[[Tensor, Tensor], Tensor]
 ONES = [torch.tensor([x]) for x in (0.0, 1.0, -1.0, 3.0, -3.0, 0.5, -0.5)]
 
 
@@ -65,6 +66,30 @@ def _round_trip(f: Function) -> None:
         )
 
 
+def _ordinary_worth(f: Tickets) -> None:
+    chance = torch.tensor([[0.0], [0.1], [0.5], [1.0]])
+    same_values(f, learned_worth, (torch.tensor(0.1), torch.tensor(1000.0)), (torch.tensor(0.5), torch.tensor(-20.0)))
+    same_values(f, learned_worth, (torch.tensor(1.0), torch.tensor(7.0)), (torch.tensor(0.0), torch.tensor(7.0)))
+    same_values(f, learned_worth, (chance, torch.tensor([0.0, 1e-3, -3.0, 1e8, -1e8])))
+    same_values(f, learned_worth, (torch.tensor(0.3), torch.empty(0)), (torch.rand(2, 1, 3), torch.rand(4, 1)))
+
+
+def _tiny_prizes(f: Tickets) -> None:
+    chance, prize = torch.tensor([0.1, 0.5, 1.0]), torch.tensor([1e-8, -1e-8, 1e-6])
+    same_values(f, learned_worth, (chance, prize), atol=0.0)
+
+
+def _slope_of_worth(f: Tickets) -> None:
+    chance, prize = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([1000.0, -20.0, 0.05])
+    same_gradients(lambda p: f(chance, p), lambda p: learned_worth(chance, p), prize)
+    same_gradients(lambda c: f(c, prize), lambda c: learned_worth(c, prize), chance)
+
+
+def _double_worth(f: Tickets) -> None:
+    x = torch.tensor([0.5], dtype=torch.float64)
+    is_tensor_like(f(x, x), learned_worth(x, x), "learned_worth of float64 tensors")
+
+
 register(
     Exercise(
         "symlog", "01", symlog,
@@ -85,5 +110,20 @@ register(
             "`torch.expm1` is exp(y) - 1, exact for small y.",
         ),
         minutes=3, slot="symexp",
+    ),
+    Exercise(
+        "learned_worth", "01", learned_worth,
+        (
+            _ordinary_worth, _tiny_prizes, _slope_of_worth, _double_worth,
+            lambda f: runs_on_meta(f, torch.ones(3), torch.ones(3)),
+        ),
+        (
+            "Which one number has the smallest squared error to many numbers? Write down for two numbers a and b what "
+            "minimises (y - a)^2 + (y - b)^2, then let a come nine times as often as b.",
+            "It is the mean. The learner sees symlogs: symlog(prize) with the chance, and symlog(0) = 0 otherwise. What "
+            "is their mean?",
+            "Their mean is chance * symlog(prize). What the learner says is read through symexp.",
+        ),
+        minutes=6, slot="", uses=("symlog", "symexp"),  # explains the trap that two-hot avoids; no piece of the agent
     ),
 )  # fmt: skip
