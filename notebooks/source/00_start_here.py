@@ -146,10 +146,12 @@ figure, part = plots.new_figure(8.5, 2.3), slice(moment - 4, moment + 6)
 steps = [f"step {t - 4}" for t in range(len(game))][part]
 title = "the world above, the dream below; counted from when the eyes closed"
 plots.draw_frames(figure.subplots(), [dream.real[part], dream.dreamed[part]], title, steps)
-words = f"Two rows of pictures, the world above the dream. From step {moment - 4} on the dream has an apple more."
+words = f"Two rows of pictures, the world above the dream. At step {moment - 4} the dream has an apple more."
 plots.Picture(figure, words)
 
 # %% [markdown]
+# Look to the right of the burr: a shade at first, then an apple, which falls and comes back as the true ones do.
+#
 # Do the three dreams of one game go wrong alike? *Predict: of the games in which some dream has a wrong apple, in how many
 # have all three?*
 

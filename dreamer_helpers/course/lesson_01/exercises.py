@@ -120,8 +120,8 @@ register(
         (
             "Which one number has the smallest squared error to many numbers? Write down for two numbers a and b what "
             "minimises (y - a)^2 + (y - b)^2, then let a come nine times as often as b.",
-            "It is the mean. The learner sees symlogs: symlog(prize) with the chance, and symlog(0) = 0 otherwise. What "
-            "is their mean?",
+            "It is the mean. The learner sees symlogs: symlog(prize) with the chance, and symlog(0) = 0 otherwise. "
+            "What is their mean?",
             "Their mean is chance * symlog(prize). What the learner says is read through symexp.",
         ),
         minutes=6, slot="", uses=("symlog", "symexp"),  # explains the trap that two-hot avoids; no piece of the agent

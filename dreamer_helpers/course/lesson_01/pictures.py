@@ -35,8 +35,15 @@ def rulers_picture(rulers: Mapping[str, Callable[[Tensor], Tensor]]) -> plots.Pi
 
 def _in_words(name: str, ruler: Callable[[Tensor], Tensor]) -> str:
     at = (-2.0, 0.0, 0.1, 1.0, 1000.0, 100_000.0)
-    shown = [f"{value:.3g} at {x:g}" for x, value in zip(at, ruler(torch.tensor(at)).tolist(), strict=True)]
+    shown = [f"{_said(value)} at {x:g}" for x, value in zip(at, ruler(torch.tensor(at)).tolist(), strict=True)]
     return f"{name.capitalize()}: {', '.join(shown)}."
+
+
+def _said(value: float) -> str:
+    """Three digits, or words where there are none."""
+    if not np.isfinite(value):
+        return "no value" if np.isnan(value) else "minus infinity" if value < 0 else "infinity"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def errors_picture(errors: Mapping[str, Sequence[float]], games: Sequence[str]) -> plots.Picture:
@@ -47,16 +54,20 @@ def errors_picture(errors: Mapping[str, Sequence[float]], games: Sequence[str]) 
     for i, (name, values) in enumerate(errors.items()):
         left = places + width * (i - (len(errors) - 1) / 2)
         bars = axes.bar(left, values, 0.9 * width, color=plots.COLOURS[i], hatch=("", "//", "..")[i % 3], label=name)
-        axes.bar_label(bars, fmt="%.2g", fontsize=7)
+        axes.bar_label(bars, [_said(value) for value in values], fontsize=7)
     axes.axhline(1.0, color="0.4", linewidth=0.8, linestyle="--", label="always saying 0")
     axes.set(xticks=places, xticklabels=games, yscale="log")
     axes.margins(y=0.12)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    told = "Bars of the relative error by the size of the rewards; 1 is that of always saying 0."
     words = [
-        f"{name}: {', '.join(f'{v:.2g} where rewards reach {g}' for v, g in zip(values, games, strict=True))}."
+        f"{name.capitalize()}: {', '.join(f'{_said(v)} for {g}' for v, g in zip(values, games, strict=True))}."
         for name, values in errors.items()
     ]
-    return plots.Picture(figure, f"Bars of the relative error; 1 is that of always saying 0. {' '.join(words)}")
+    return plots.Picture(
+        figure,
+        f"{told} {' '.join(words)}",
+    )
 
 
 def tickets_picture(worth: Callable[[Tensor, Tensor], Tensor], chances: Sequence[float]) -> plots.Picture:
@@ -67,7 +78,7 @@ def tickets_picture(worth: Callable[[Tensor, Tensor], Tensor], chances: Sequence
     for i, chance in enumerate(chances):
         share = worth(torch.tensor(chance), prize) / (chance * prize)
         axes.plot(prize, share, color=plots.COLOURS[i], linestyle=STYLES[i], linewidth=1.8, label=f"chance {chance:g}")
-        ends = [f"{share[k]:.2g} for a prize of {prize[k]:.3g}" for k in (0, 150, 300, 400)]
+        ends = [f"{share[k]:.2g} for a prize of {prize[k]:g}" for k in (0, 150, 300, 400)]
         words.append(f"With a chance of {chance:g}: {', '.join(ends)}.")
     axes.axhline(1.0, color="0.4", linewidth=0.8, linestyle="--", label="the true worth")
     axes.set(xscale="log", ylim=(0, 1.1))
