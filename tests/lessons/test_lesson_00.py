@@ -21,14 +21,14 @@ RIGHT: attempts.Right = {
 
 MISTAKES: attempts.Mistakes = {
     "symlog_slope": {
-        "return 1 / (1 + x)": r"symlog_slope(\[-1.0\]) gave inf",
-        "return 1 / x.abs()": r"symlog_slope(\[0.0\]) gave inf",
-        "return torch.sign(x) / (1 + torch.abs(x))": r"symlog_slope(\[0.0\]) gave 0.0, and 1.0 is right",
-        "return 1 / (1 + x ** 2)": r"symlog_slope(\[3.0\]) gave 0.1, and 0.25 is right",
+        "return 1 / (1 + x)": "symlog_slope(.*-1.0.*) gave inf, and 0.5 is right",
+        "return 1 / x.abs()": "symlog_slope(.*0.0.*) gave inf, and 1.* is right",
+        "return torch.sign(x) / (1 + torch.abs(x))": "symlog_slope(.*0.0.*) gave 0.*, and 1.* is right",
+        "return 1 / (1 + x ** 2)": "symlog_slope(.*3.0.*) gave 0.1, and 0.25 is right",
         "return (1 / (1 + torch.abs(x))).detach()": "no gradient flows back",
-        "return 1 / (1 + torch.abs(x).clamp(max=1000))": "gave 0.000999, and 1e-06 is right",
+        "return 1 / (1 + torch.abs(x).clamp(max=1000))": "gave 0.000999",
         "return 1 / (1 + torch.abs(x.float()))": "is of type torch.float32, not torch.float64",
-        "return torch.log1p(torch.abs(x))": r"symlog_slope(\[0.0\]) gave 0.0, and 1.0 is right",
+        "return torch.log1p(torch.abs(x))": "symlog_slope(.*0.0.*) gave 0.*, and 1.* is right",
     },
 }
 EXPLORERS: attempts.Explorers = {}
