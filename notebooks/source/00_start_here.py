@@ -60,7 +60,7 @@ agent = DreamerV3.from_checkpoint(shipped("orchard_agent.safetensors"))
 walk = dreams.record_episode(agent, ORCHARD, seed=0)
 Film(
     walk.obs["image"],
-    f"Film (GIF) of one episode of {len(walk)} pictures. A fox at the bottom of a dusky orchard walks to the "
+    f"Film of one episode of {len(walk)} pictures. A fox at the bottom of a dusky orchard walks to the "
     f"left and to the right under three falling apples and a green burr. Its return is {walk.reward.sum():.0f}.",
     fps=3,
 )
@@ -136,9 +136,10 @@ dream, game = closed[ghosts[0]], games[ghosts[0] % len(games)]
 moment = 5 + int(np.argmax(differences(dream.real[5:], dream.dreamed[5:])["an apple too many"]))
 Film(
     side_by_side([dream.real, to_uint8(dream.dreamed)]),
-    f"Film (GIF) of {len(game)} pictures: the world on the left, the dream on the right. They are alike until, "
+    f"Film of {len(game)} pictures: the world on the left, the dream on the right. They are alike until, "
     f"{moment - 4} steps after the eyes closed, the dream shows an apple that the world has not.",
     fps=2,
+    scale=6,
 )
 
 # %%
