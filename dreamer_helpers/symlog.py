@@ -44,6 +44,16 @@ def symlog_slope(x: Tensor) -> Tensor:
     return 1 / (1 + torch.abs(x))
 
 
+def learned_worth(chance: Tensor, prize: Tensor) -> Tensor:
+    """What a learner says of a ticket that pays ``prize`` with ``chance``, else nothing, if it minimises the squared
+    error of symlogs: ``symexp(chance * symlog(prize))``, elementwise; the shapes broadcast.
+
+    What minimises a squared error is a mean, here the mean of symlogs, and the blank adds ``symlog(0) = 0`` to it. The
+    ticket is worth ``chance * prize``. Source: arithmetic; lesson 01 trains such a learner.
+    """
+    return symexp(chance * symlog(prize))
+
+
 def symexp_bins(n: int = 255, limit: float = 20.0) -> Tensor:
     """The n bins of the two-hot distribution, ``symexp(linspace(-limit, limit, n))`` for odd n: shape (n,), rising.
 

@@ -13,7 +13,10 @@ from dreamer_helpers.widgets import Explorer
 RIGHT: attempts.Right = {
     "symlog": ["def symlog(x):\n    return torch.log1p(x.clamp(min=0)) - torch.log1p(-x.clamp(max=0))"],
     "symexp": ["def symexp(x):\n    return torch.expm1(x.clamp(min=0)) - torch.expm1(-x.clamp(max=0))"],
-    "symlog_slope": ["def symlog_slope(x):\n    return (x.abs() + 1) ** -1"],
+    "learned_worth": [
+        "def learned_worth(chance, prize):\n    return prize.sign() * torch.expm1(chance * torch.log1p(prize.abs()))",
+        "def learned_worth(chance, prize):\n    mean = chance * symlog(prize) + (1 - chance) * symlog(torch.zeros_like(prize))\n    return symexp(mean)",
+    ],
 }
 
 MISTAKES: attempts.Mistakes = {
@@ -39,12 +42,20 @@ MISTAKES: attempts.Mistakes = {
         "return torch.expm1(torch.abs(x))": r"symexp(tensor(-1.0)) gave 1.718, and -1.718 is right",
         "return torch.sign(x) * torch.expm1(torch.abs(x)).clamp(max=1e6)": r"symexp(tensor(-18.4)) gave -1000000.0, and",
     },
-    "symlog_slope": {
-        "return 1 / (1 + x)": r"symlog_slope(tensor(-1.0)) gave inf",
-        "return 1 / x.abs()": r"symlog_slope(tensor(1.0)) gave 1.0, and 0.5 is right",
-        "return torch.sign(x) / (1 + torch.abs(x))": r"symlog_slope(tensor(-1.0)) gave -0.5, and 0.5 is right",
-        "return 1 / (1 + x ** 2)": r"symlog_slope(tensor(3.0)) gave 0.1, and 0.25 is right",
-        "return torch.log1p(torch.abs(x))": r"symlog_slope(tensor(1.0)) gave 0.6931, and 0.5 is right",
+    "learned_worth": {
+        "return chance * prize": "learned_worth(.*0.1.*1000.0.*) gave 100.*, and 0.9955 is right",
+        "return symexp(symlog(chance * prize))": "learned_worth(.*0.1.*1000.0.*) gave 100.*, and 0.9955 is right",
+        "return chance * symlog(prize)": "learned_worth(.*0.1.*1000.0.*) gave 0.6909, and 0.9955 is right",
+        "return chance * symexp(symlog(prize))": "gave 100",
+        "return symlog(chance) * symexp(prize)": "gave inf",
+        "return symexp(symlog(chance) * symlog(prize))": "and 0.9955 is right",
+        "return (1 + prize.abs()) ** chance - 1": "-20.0.*gave 0.3559, and -0.3559 |-20.0.*gave 3.583, and -3.583 ",
+        "return prize.sign() * ((1 + prize.abs()) ** chance - 1)": "1e-09",
+        "return symexp(chance * symlog(prize.clamp(-1e6, 1e6)))": "is right",
+        "return symexp(chance * symlog(prize)).detach()": "no gradient flows back",
+        "return symexp(chance * symlog(prize.detach()))": "no gradient flows back",
+        "return symexp(torch.tensor([c * symlog(p) for c, p in zip(chance, prize)]))": "TypeError|0-d|is right|shape",
+        "return symexp(chance.float() * symlog(prize.float()))": "is of type torch.float32, not torch.float64",
     },
 }
 

@@ -1,1 +1,1 @@
-"""Lesson 01, symlog: its exercises and its widgets."""
+"""Lesson 01, symlog: its exercises, its pictures and its widgets."""

@@ -1,10 +1,12 @@
-"""The exercises of lesson 01: symlog, its inverse, its slope."""
+"""The exercises of lesson 01: symlog, its inverse, and what a mean of symlogs makes of chances."""
 
 from __future__ import annotations
 
-from dreamer_helpers.course.checking import Call, Cases, batches, magnitudes
+import torch
+
+from dreamer_helpers.course.checking import Call, Cases, batches, call, magnitudes
 from dreamer_helpers.course.exercises import Exercise, register
-from dreamer_helpers.symlog import symexp, symlog, symlog_slope
+from dreamer_helpers.symlog import learned_worth, symexp, symlog
 
 PLAIN = (1.0, -1.0, 3.0, -3.0, 0.5, -2.5, 0.0)
 
@@ -27,8 +29,12 @@ def _symexp() -> list[Call]:
     ]
 
 
-def _symlog_slope() -> list[Call]:
-    return [*batches(*PLAIN, 9.0, -99.0, 999.0), *batches(*magnitudes(), slopes=False)]
+def _learned_worth() -> list[Call]:
+    chances, prizes = (0.1, 0.5, 1.0, 0.0), (1000.0, -20.0, 7.0, 0.0)
+    tickets = [(torch.tensor(chance), torch.tensor(prize)) for prize in prizes for chance in chances]
+    sizes = [(torch.tensor(0.3), torch.tensor(prize)) for prize in magnitudes(-8, 8)]
+    column, row = torch.tensor([[0.0], [0.1], [1.0]]), torch.tensor([1e-3, -3.0, 1e8, -1e8])
+    return [*batches(*tickets), *batches(*sizes), call(column, row), call(torch.tensor(0.3), row)]
 
 
 register(
@@ -51,11 +57,14 @@ register(
         minutes=3, slot="symexp",
     ),
     Exercise(
-        "symlog_slope", "01", symlog_slope, (Cases(_symlog_slope, atol=0.0),),
+        "learned_worth", "01", learned_worth, (Cases(_learned_worth, atol=0.0),),
         (
-            "For positive x: what is the derivative of log(1 + x)?",
-            "1 / (1 + x). symlog is odd, and the slope of an odd function is the same on both sides: use |x|.",
+            "Which one number has the smallest squared error to many numbers? Write down for two numbers a and b what "
+            "minimises (y - a)^2 + (y - b)^2, then let a come nine times as often as b.",
+            "It is the mean. The learner sees symlogs: symlog(prize) with the chance, and symlog(0) = 0 otherwise. "
+            "What is their mean?",
+            "Their mean is chance * symlog(prize). What the learner says is read through symexp.",
         ),
-        minutes=2, slot="",  # explains why symlog teaches small and large alike; the agent leaves slopes to autograd
+        minutes=6, slot="", uses=("symlog", "symexp"),  # explains the trap that two-hot avoids; no piece of the agent
     ),
 )  # fmt: skip
