@@ -217,10 +217,10 @@ class Parts:
         sealed by somebody else, is left out until ``course.trust()``. Raises UserError if the file at ``path`` is no
         passport.
         """
-        from dreamer_helpers.course import board
+        from dreamer_helpers.course import own_parts
 
         pieces, notes = {}, {}
-        for name, (slot, piece, note) in board.own_pieces(path).items():
+        for name, (slot, piece, note) in own_parts.own_pieces(path).items():
             if piece is None:
                 notes[name] = note
             else:

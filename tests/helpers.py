@@ -164,7 +164,14 @@ def height_of(work: Callable[[], Any]) -> int:
 
 def restart() -> None:
     """What a kernel forgets when it is started again: whose parts it has met, and what it took from the passport."""
-    from dreamer_helpers.course import board, exercises
+    from dreamer_helpers.course import exercises, own_parts
 
-    for memory in (exercises.STATES, exercises.HINTS_SEEN, exercises.TAKEN, exercises.KEPT, board.OPENED, board.SHOWN):
+    for memory in (
+        exercises.STATES,
+        exercises.HINTS_SEEN,
+        exercises.TAKEN,
+        exercises.KEPT,
+        exercises.OPENED,
+        own_parts.SHOWN,
+    ):
         memory.clear()

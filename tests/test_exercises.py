@@ -16,8 +16,7 @@ from torch import nn
 
 from attempts import written
 from dreamer_helpers.course import exercises, lesson_modules
-from dreamer_helpers.course.board import scoreboard
-from dreamer_helpers.course.exercises import REGISTRY, Exercise, check, exercise, is_stub, load_lessons
+from dreamer_helpers.course.exercises import REGISTRY, Exercise, check, exercise, is_stub, load_lessons, scoreboard
 from dreamer_helpers.course.passport import Passport
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.symlog import symlog

@@ -37,7 +37,7 @@ FLOORS = {
         "course.checking",
         "course.attempts",
         "course.exercises",
-        "course.board",
+        "course.own_parts",
     ),
     3: ("world_model", "actor_critic", "variants", "checkpoint"),
     4: ("parts", "agent", "fast", "evaluate", "trainer", "command_line", "train"),

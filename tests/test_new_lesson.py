@@ -33,7 +33,7 @@ import sys
 sys.path.insert(0, "tools")
 import lab
 from dreamer_helpers.course import lesson_modules, setup
-from dreamer_helpers.course.board import scoreboard
+from dreamer_helpers.course.exercises import scoreboard
 from dreamer_helpers.course.exercises import find
 setup(passport=True)
 print(find("halve").lesson, scoreboard("88"), lesson_modules("widgets")["88"].HalvingExplorer.__name__)

@@ -23,7 +23,7 @@ from test_parts import INDEPENDENT
 
 from attempts import written
 from dreamer_helpers import course
-from dreamer_helpers.course import board, exercises, passport
+from dreamer_helpers.course import exercises, passport
 from dreamer_helpers.course.exercises import exercise, reset
 from dreamer_helpers.course.passport import FORMAT, Passport, keep
 from dreamer_helpers.errors import UserError
@@ -509,7 +509,7 @@ def test_what_passed_is_used_after_a_restart(file: Path, capsys: pytest.CaptureF
     ]
     assert course.part("symlog") is mine and course.part("symexp") is symexp
     assert capsys.readouterr().out.splitlines() == ["symlog: yours, from lesson 01", "symexp: the course's"]
-    rows = repr(board.scoreboard("01")).splitlines()
+    rows = repr(exercises.scoreboard("01")).splitlines()
     assert rows[0].startswith("1 of ") and f"{'symlog':<24}yours, from lesson 01" in rows
     assert f"{'symexp':<24}the course's" in rows
     assert (
@@ -524,7 +524,7 @@ def test_a_part_of_this_notebook_goes_before_an_older_one(file: Path, capsys: py
     newer = solve("symlog", MINE.replace("torch.log1p(x", "torch.log1p(+x"))
     assert course.part("symlog") is newer
     assert Parts.from_passport().symlog is newer
-    assert f"{'symlog':<24}yours" in repr(board.scoreboard("01")).splitlines()
+    assert f"{'symlog':<24}yours" in repr(exercises.scoreboard("01")).splitlines()
     opened(capsys)
     assert "+x" in inspect.getsource(course.part("symlog"))
 
@@ -534,7 +534,7 @@ def test_an_attempt_that_fails_leaves_the_courses_own(file: Path, capsys: pytest
     opened(capsys)
     assert solve("symlog", "def symlog(x):\n    return x") is symlog
     assert course.part("symlog") is symlog
-    assert f"{'symlog':<24}the course's" in repr(board.scoreboard("01"))
+    assert f"{'symlog':<24}the course's" in repr(exercises.scoreboard("01"))
     assert Passport.load().own()["symlog"].endswith(MINE)
     assert solve("symlog", STUB.format("symlog")) is not symlog, "the cell as it was: the older one is back"
 
@@ -548,7 +548,7 @@ def test_nothing_is_used_unasked(file: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.splitlines()[-1] == (
         "symlog: the course's; course.setup(passport=True) looks into your passport"
     )
-    assert repr(board.scoreboard()).startswith("0 of ")
+    assert repr(exercises.scoreboard()).startswith("0 of ")
 
 
 def test_what_passes_no_more_says_so(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -563,8 +563,8 @@ def test_what_passes_no_more_says_so(file: Path, capsys: pytest.CaptureFixture[s
     assert said[1] == "exercise symlog: not attempted yet; the course's own is used"
     assert course.part("symexp") is symexp
     assert "ZeroDivisionError" in capsys.readouterr().out
-    assert repr(board.scoreboard("01")).startswith("0 of ")
-    assert repr(board.scoreboard("02")).startswith("0 of ")
+    assert repr(exercises.scoreboard("01")).startswith("0 of ")
+    assert repr(exercises.scoreboard("02")).startswith("0 of ")
     assert "SyntaxError" in capsys.readouterr().out
     assert set(Passport.load().own()) == {"symlog", "symexp", "two_hot_mean"}, "nothing is thrown away"
 
@@ -598,7 +598,7 @@ def test_a_right_answer_that_cannot_be_saved_is_used(
         assert first == "exercise symlog: right; yours is used from here on"
         assert second.startswith("symlog is used, but it was not saved: ")
         assert course.part("symlog") is mine is Parts.from_passport().symlog
-        assert f"{'symlog':<24}yours" in repr(board.scoreboard("01")).splitlines()
+        assert f"{'symlog':<24}yours" in repr(exercises.scoreboard("01")).splitlines()
         if kind != "full disk":
             reset("symexp")
             assert "symexp is still in the passport: " in capsys.readouterr().out
@@ -650,7 +650,7 @@ def test_what_came_from_elsewhere_runs_at_the_learners_word(
     parts = Parts.from_passport()
     assert parts.symlog is symlog
     assert parts.notes == {"symlog": "left out: it came from elsewhere; course.trust() shows it"}
-    assert repr(board.scoreboard()).startswith("0 of ")
+    assert repr(exercises.scoreboard()).startswith("0 of ")
     shown = course.trust()
     assert source in repr(shown) and "<details>" in shown._repr_html_()
     assert not trace.exists(), "shown, and not run"
@@ -716,7 +716,7 @@ def test_machines_leave_a_learners_passport_alone(
     assert set(Parts.from_passport().notes) == ({"symlog"} if mode == "strict" else set())
     for _ in range(2):
         assert repr(course.trust()) == "nothing is taken"
-    board.scoreboard("01")
+    exercises.scoreboard("01")
     reset("symexp")
     assert file.read_bytes() == before and not trace.exists()
     file.write_text("no passport")
@@ -751,7 +751,7 @@ def walked(number: str, solved: Collection[str], extra: str = "") -> list[str]:
 
 
 TRAIN = """
-from dreamer_helpers.course.board import scoreboard
+from dreamer_helpers.course.exercises import scoreboard
 from dreamer_helpers.parts import Parts
 from dreamer_helpers.config import preset
 from dreamer_helpers.train import train

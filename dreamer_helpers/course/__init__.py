@@ -62,9 +62,9 @@ def setup(seed: int = 0, threads: int = 1, passport: bool = False) -> str:
     line = f"dreamer_helpers {__version__} with torch {torch.__version__.split('+')[0]} on {name}"
     if not passport:
         return line
-    from dreamer_helpers.course import board
+    from dreamer_helpers.course import own_parts
 
-    return f"{line}\n{board.take_up()}"
+    return f"{line}\n{own_parts.take_up()}"
 
 
 def part(name: str) -> Any:
@@ -73,9 +73,9 @@ def part(name: str) -> Any:
     ``symlog = course.part("symlog")`` in a later lesson goes on with what was built in lesson 01. Raises UserError for
     another name.
     """
-    from dreamer_helpers.course import board
+    from dreamer_helpers.course import own_parts
 
-    return board.part(name)
+    return own_parts.part(name)
 
 
 def trust(*names: str) -> Any:
@@ -83,6 +83,6 @@ def trust(*names: str) -> Any:
 
     Without names: all of which there is none of one's own. Raises UserError for a name of which nothing waits.
     """
-    from dreamer_helpers.course import board
+    from dreamer_helpers.course import own_parts
 
-    return board.trust(*names)
+    return own_parts.trust(*names)

@@ -7,7 +7,7 @@
 A stub, which does nothing but wait, is quietly replaced by the reference, the package's own object; an attempt that
 passes every check is used; one that does not says what is wrong, and the reference stands in, so that later cells
 run. ``hint``, ``show_solution`` and ``reset`` help. The passport keeps what passed, and a stub takes it from there in
-later notebooks: see ``board.py``, which also says whose code runs. The variable COURSE_EXERCISES is empty for learners;
+later notebooks: see ``own_parts.py``. The variable COURSE_EXERCISES is empty for learners;
 ``strict`` raises unless every attempt passes, ``reference`` uses the references throughout.
 """
 
@@ -20,6 +20,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dreamer_helpers.course import attempts, judging, passport
@@ -139,8 +140,10 @@ STATES: dict[str, str] = {}  # name -> state, of what this notebook has met
 HINTS_SEEN: dict[str, int] = {}
 TAKEN: dict[str, Any] = {}
 """What :func:`exercise` gave back, by name."""
+OPENED: list[Path] = []
+"""The passport that this notebook asked for, if it did."""
 KEPT: dict[str, Callable[[], Any]] = {}
-"""What ``board.take_up`` found in the learner's passport: each gives the part, checked once more, or None."""
+"""What ``own_parts.take_up`` found in the learner's passport: each gives the part, checked once more, or None."""
 
 
 def exercise(name: str) -> Callable[[Any], Any]:
@@ -359,6 +362,64 @@ def reset(name: str) -> None:
     for memory in (STATES, HINTS_SEEN, TAKEN, KEPT):
         memory.pop(entry.name, None)
     print(passport.forget(entry.name) or f"exercise {entry.name}: forgotten; write it again and run its cell")
+
+
+# ---------------------------------------------------------------------------------------- the scoreboard
+
+
+OURS = "the course's"
+
+
+@dataclass
+class Board:
+    """Whose code runs, for each of some exercises, and in the whole course."""
+
+    rows: list[tuple[str, str]]
+    whole: str = ""
+
+    def __repr__(self) -> str:
+        mine = sum(whose != OURS for _, whose in self.rows)
+        lines = [f"{name:<24}{whose}" for name, whose in self.rows]
+        return "\n".join([f"{mine} of {len(self.rows)} parts are yours", *lines, *[self.whole][: bool(self.whole)]])
+
+
+def scoreboard(lesson: str = "") -> Board:
+    """Whose code runs in a lesson, such as "01", and how many parts of the whole course are yours; "" shows them all.
+
+    Raises UserError for a lesson without exercises.
+    """
+    load_lessons()
+    entries = [entry for entry in REGISTRY.values() if lesson in ("", entry.lesson)]
+    if not entries:
+        raise UserError(f"no lesson {lesson!r} with exercises; scoreboard() shows those of all lessons")
+    for entry in entries:
+        if not here(entry.name) and whose(entry) != OURS:
+            KEPT[entry.name]()  # checked, and no more there if it does not pass
+    return Board([(entry.name, whose(entry)) for entry in entries], _whole() if lesson else "")
+
+
+def whose(entry: Exercise) -> str:
+    """Whose part runs in this notebook: an attempt that failed leaves the course's."""
+    if here(entry.name):
+        return "yours"
+    kept = entry.name in KEPT and STATES.get(entry.name) != "wrong"
+    return entry.yours if kept else OURS
+
+
+def here(name: str) -> bool:
+    """Whether an attempt passed in this notebook."""
+    return STATES.get(name) == "passed"
+
+
+def _whole() -> str:
+    states = [whose(entry) for entry in REGISTRY.values()]
+    mine, kept = sum(state != OURS for state in states), sum(state not in (OURS, "yours") for state in states)
+    more = f", {kept} of them from your passport" if kept else ""
+    return f"in the whole course {mine} of {len(states)} parts are yours{more}{closed()}"
+
+
+def closed() -> str:
+    return "" if OPENED or passport.by_machine() else "; course.setup(passport=True) looks into your passport"
 
 
 def _show(verdict: Verdict) -> None:

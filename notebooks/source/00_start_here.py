@@ -48,9 +48,8 @@ import torch
 
 from dreamer_helpers import bounds, dreams, plots
 from dreamer_helpers.course import claims
-from dreamer_helpers.course.board import scoreboard
 from dreamer_helpers.course.data import recorded, shipped
-from dreamer_helpers.course.exercises import exercise, hint, reset, show_solution
+from dreamer_helpers.course.exercises import exercise, hint, reset, scoreboard, show_solution
 from dreamer_helpers.course.lesson_00.reading import differences, faults
 from dreamer_helpers.train import DreamerV3, evaluate
 from dreamer_helpers.video import Film, side_by_side, to_uint8

@@ -30,8 +30,7 @@ import torch
 from torch import nn
 
 from dreamer_helpers.course import claims
-from dreamer_helpers.course.board import scoreboard
-from dreamer_helpers.course.exercises import exercise, hint, reset, show_solution
+from dreamer_helpers.course.exercises import exercise, hint, reset, scoreboard, show_solution
 from dreamer_helpers.course.lesson_01 import pictures
 from dreamer_helpers.course.lesson_01.widgets import RewardHistogram, SymlogExplorer
 

@@ -31,8 +31,7 @@ from torch import nn
 
 from dreamer_helpers import plots
 from dreamer_helpers.course import budget, claims
-from dreamer_helpers.course.board import scoreboard
-from dreamer_helpers.course.exercises import exercise, hint, reset, show_solution
+from dreamer_helpers.course.exercises import exercise, hint, reset, scoreboard, show_solution
 from dreamer_helpers.course.lesson_02.widgets import LotteryExplorer, TwoHotExplorer
 
 symlog, symexp = course.part("symlog"), course.part("symexp")

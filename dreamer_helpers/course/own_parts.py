@@ -1,4 +1,4 @@
-"""Whose parts run: the scoreboard, and what a notebook takes up from the learner's passport.
+"""What a notebook takes up from the learner's passport.
 
 A notebook asks for the passport once, in its first cell: ``course.setup(passport=True)``. From there on a stub that
 was not touched takes the learner's own part, and ``course.part("symlog")`` gives it to a later lesson. Each is made
@@ -13,14 +13,24 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from dreamer_helpers.course.exercises import KEPT, REGISTRY, STATES, TAKEN, Exercise, find, load_lessons, once_more
+from dreamer_helpers.course.exercises import (
+    KEPT,
+    OPENED,
+    OURS,
+    REGISTRY,
+    TAKEN,
+    Exercise,
+    closed,
+    find,
+    here,
+    load_lessons,
+    once_more,
+    whose,
+)
 from dreamer_helpers.course.passport import Passport, by_machine
 from dreamer_helpers.errors import UserError
 
-OURS = "the course's"
 FOREIGN = "it came from elsewhere; course.trust() shows it"
-OPENED: list[Path] = []
-"""The passport that this notebook asked for, if it did."""
 SHOWN: dict[str, str] = {}
 """The foreign sources that the learner has been shown, by name."""
 
@@ -77,13 +87,13 @@ def _checked(entry: Exercise, source: str) -> Any:
 def part(name: str) -> Any:
     """The part of this name that is in use; prints whose it is. Raises UserError for another name."""
     entry = find(name)
-    piece = TAKEN[name] if _here(name) else None
+    piece = TAKEN[name] if here(name) else None
     if piece is None and whose(entry) != OURS:
         piece = KEPT[name]()
     if piece is not None:
         print(f"{name}: {entry.yours}")
         return piece
-    print(f"{name}: {OURS}{_closed()}")
+    print(f"{name}: {OURS}{closed()}")
     return entry.reference
 
 
@@ -95,18 +105,18 @@ def own_pieces(path: str | Path | None = None) -> dict[str, tuple[str, Any, str]
     passport, and what passed in this notebook comes first. Raises UserError if the file at ``path`` is no passport.
     """
     load_lessons()
-    here = {} if path else {name: _placed(REGISTRY[name], TAKEN[name]) for name in filter(_here, TAKEN)}
+    passed = {} if path else {name: _placed(REGISTRY[name], TAKEN[name]) for name in filter(here, TAKEN)}
     if by_machine() and not path:
-        return here
+        return passed
     try:
         passport = Passport.load(path)
     except UserError as error:
         if path:
             raise
-        return here | {"passport": ("", None, f"left out: {error}")}
+        return passed | {"passport": ("", None, f"left out: {error}")}
     mine = passport.own() | (passport.unsealed() if path else {})
-    there = {name: _piece(name, mine.get(name)) for name in passport.sources if name not in here}
-    return here | there
+    there = {name: _piece(name, mine.get(name)) for name in passport.sources if name not in passed}
+    return passed | there
 
 
 def _piece(name: str, source: str | None) -> tuple[str, Any, str]:
@@ -180,58 +190,3 @@ def _trusted(passport: Passport, name: str, source: str) -> str:
         return f"{name}: taken; it is used from here on. {passport.trust([name])}".rstrip()
     except UserError as error:
         return f"{name}: it is used, but that is not kept: {error}"
-
-
-# ---------------------------------------------------------------------------------------- the scoreboard
-
-
-@dataclass
-class Board:
-    """Whose code runs, for each of some exercises, and in the whole course."""
-
-    rows: list[tuple[str, str]]
-    whole: str = ""
-
-    def __repr__(self) -> str:
-        mine = sum(whose != OURS for _, whose in self.rows)
-        lines = [f"{name:<24}{whose}" for name, whose in self.rows]
-        return "\n".join([f"{mine} of {len(self.rows)} parts are yours", *lines, *[self.whole][: bool(self.whole)]])
-
-
-def scoreboard(lesson: str = "") -> Board:
-    """Whose code runs in a lesson, such as "01", and how many parts of the whole course are yours; "" shows them all.
-
-    Raises UserError for a lesson without exercises.
-    """
-    load_lessons()
-    entries = [entry for entry in REGISTRY.values() if lesson in ("", entry.lesson)]
-    if not entries:
-        raise UserError(f"no lesson {lesson!r} with exercises; scoreboard() shows those of all lessons")
-    for entry in entries:
-        if not _here(entry.name) and whose(entry) != OURS:
-            KEPT[entry.name]()  # checked, and no more there if it does not pass
-    return Board([(entry.name, whose(entry)) for entry in entries], _whole() if lesson else "")
-
-
-def whose(entry: Exercise) -> str:
-    """Whose part runs in this notebook: an attempt that failed leaves the course's."""
-    if _here(entry.name):
-        return "yours"
-    kept = entry.name in KEPT and STATES.get(entry.name) != "wrong"
-    return entry.yours if kept else OURS
-
-
-def _here(name: str) -> bool:
-    """Whether an attempt passed in this notebook."""
-    return STATES.get(name) == "passed"
-
-
-def _whole() -> str:
-    states = [whose(entry) for entry in REGISTRY.values()]
-    mine, kept = sum(state != OURS for state in states), sum(state not in (OURS, "yours") for state in states)
-    more = f", {kept} of them from your passport" if kept else ""
-    return f"in the whole course {mine} of {len(states)} parts are yours{more}{_closed()}"
-
-
-def _closed() -> str:
-    return "" if OPENED or by_machine() else "; course.setup(passport=True) looks into your passport"
