@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import ctypes
+import inspect
 import io
 import linecache
 import math
@@ -88,6 +89,7 @@ class Setting:
     get: Callable[[], Any]
     set: Callable[[Any], object]
     here: Any = None  # None: as the notebook has it
+    lazy: bool = False  # changes too when torch loads more of itself
 
 
 QUICK = (
@@ -117,9 +119,9 @@ SLOW = (
     Setting("torch's print options", lambda: dict(vars(torch._tensor_str.PRINT_OPTS)), _set_print_options),
     Setting("NumPy's print options", np.get_printoptions, lambda options: np.set_printoptions(**options)),
     Setting("NumPy's handling of errors", np.geterr, lambda how: np.seterr(**how)),
-    Setting("the filters of warnings", lambda: list(warnings.filters), _set_filters),
+    Setting("the filters of warnings", lambda: list(warnings.filters), _set_filters, lazy=True),
     Setting("the limit of recursions", sys.getrecursionlimit, sys.setrecursionlimit),
-    Setting("the environment's variables", lambda: dict(os.environ), _set_environment),
+    Setting("the environment's variables", lambda: dict(os.environ), _set_environment, lazy=True),
     Setting("the working directory", os.getcwd, os.chdir),
 )  # fmt: skip
 """Looked at when the checks of an attempt are done."""
@@ -152,6 +154,10 @@ class Attributes:
                     continue
                 setattr(owner, key, value)
                 changed.append(f"{name}.{key}")
+            if inspect.isclass(owner):  # where a new name hides an inherited one
+                for key in [key for key, new in now.items() if key not in values and not _is_torchs(new)]:
+                    delattr(owner, key)
+                    changed.append(f"{name}.{key}")
         return changed
 
 
@@ -200,8 +206,10 @@ class Watch:
 
     def settle_all(self) -> list[str]:
         """Undo everything; names it. What torch changes when it loads more of itself is nobody's fault."""
-        slow = self._settle(SLOW, self.slow)
-        return self.settle() + (slow if len(sys.modules) == self.modules else []) + self.attributes.restore()
+        loaded = len(sys.modules) != self.modules
+        lazy = {setting.name for setting in SLOW if setting.lazy and loaded}
+        slow = [name for name in self._settle(SLOW, self.slow) if name not in lazy]
+        return self.settle() + slow + self.attributes.restore()
 
 
 @contextlib.contextmanager
@@ -465,9 +473,9 @@ def hold(
                 with time_limit(seconds):
                     for one in checks:
                         outcome.wrong = outcome.wrong or _tried(one, trial)
-            except (KeyboardInterrupt, TimeUp) as error:  # the name must not be left without the course's own
+            except BaseException as error:  # an interrupt too: the name must not be left without the course's own
                 outcome.wrong = _stopped(error, seconds)
-            if (changed := watch.settle_all()) and not outcome.wrong:
+            if changed := watch.settle_all():  # which explains whatever else is wrong
                 outcome.wrong = disturbed(f"{name}(...)", changed)
     except (KeyboardInterrupt, TimeUp):
         outcome.wrong = outcome.wrong or "the check was interrupted"
@@ -479,10 +487,8 @@ def guarded(function: Callable[[], Any], seconds: float = SECONDS) -> tuple[Any,
     try:
         with isolated(), time_limit(seconds), contextlib.redirect_stdout(io.StringIO()):
             return function(), ""
-    except (KeyboardInterrupt, TimeUp) as error:
+    except BaseException as error:
         return None, _stopped(error, seconds)
-    except (Exception, SystemExit) as error:
-        return None, f"it raised {meaning(error)}{place(error)}"
 
 
 def _tried(one: Callable[[Trial], None], trial: Trial) -> str:
@@ -507,7 +513,9 @@ def _tried(one: Callable[[Trial], None], trial: Trial) -> str:
 def _stopped(error: BaseException, seconds: float) -> str:
     if isinstance(error, TimeUp):
         return f"it was stopped after {seconds:g} seconds{place(error)}: is there a loop that never ends?"
-    return f"the check was interrupted{place(error)}"
+    if isinstance(error, KeyboardInterrupt):
+        return f"the check was interrupted{place(error)}"
+    return f"it raised {meaning(error)}{place(error)}"
 
 
 # --------------------------------------------------------------------------------------------------- GPU
