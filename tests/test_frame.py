@@ -32,6 +32,7 @@ FLOORS = {
         "optim",
         "course",
         "course.passport",
+        "course.gpu",
         "course.judging",
         "course.checking",
         "course.attempts",

@@ -319,8 +319,8 @@ def imported(name: str, value: Any) -> str:
         return f"import {value.__name__}" + ("" if value.__name__ == name else f" as {name}")
     own = getattr(value, "__qualname__", None) or getattr(value, "_name", None) or getattr(value, "__name__", None)
     module = getattr(value, "__module__", None)
-    if inspect.isbuiltin(value) and not hasattr(sys.modules.get(module or ""), value.__name__):
-        own, module = value.__name__, None  # torch's functions name classes inside of it as their home
+    if inspect.isbuiltin(value):
+        own = value.__name__  # torch's functions name a class inside of it as their home
     if not isinstance(own, str) or not own.isidentifier():
         return ""
     homes = {module: sys.modules.get(module)} if isinstance(module, str) and module != "__main__" else KNOWN

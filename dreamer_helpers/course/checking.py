@@ -53,12 +53,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dreamer_helpers.course.gpu import OnGpu, WrongDevice
 from dreamer_helpers.course.judging import (
-    OnGpu,
     Trial,
     Watch,
     Wrong,
-    WrongDevice,
     as_written,
     isolated,
     meaning,
@@ -485,6 +484,13 @@ class Plan:
             made_.load_state_dict(dict(zip(names, right.values(), strict=True)))
         return made_
 
+    def _own_names(self, subject: Any) -> dict[str, str]:
+        """What an attempt calls the weights of the reference: in the same order, they may have other names."""
+        if not isinstance(subject, nn.Module) or not isinstance(self.subject, nn.Module):
+            return {}
+        names = ([name for name, _ in module.named_parameters()] for module in (self.subject, subject))
+        return {f"its weights.{one}": f"its weights.{other}" for one, other in zip(*names, strict=True)}
+
     def _compare(
         self, trial: Trial, function: Callable[..., Any], subject: Any, case: Call, right: Run, way: Way
     ) -> None:  # fmt: skip
@@ -550,8 +556,9 @@ class Plan:
         got = trial.run(f"the gradient of {words}", both)
         if _asks(handed) != asks:
             raise Wrong(f"{words} changed whether its input asks for gradients: `detach()`, without the underscore")
+        own = self._own_names(subject)
         for name, slope in right.items():
-            _same_slopes(got.get(name), slope, name, words, self.cases.slope_rtol)
+            _same_slopes(got.get(own.get(name, name)), slope, own.get(name, name), words, self.cases.slope_rtol)
 
 
 # --------------------------------------------------------------------------------------------------- GPU
