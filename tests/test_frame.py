@@ -33,6 +33,7 @@ FLOORS = {
         "course",
         "course.passport",
         "course.lessons",
+        "course.gpu",
         "course.judging",
         "course.checking",
         "course.attempts",
