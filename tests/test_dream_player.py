@@ -77,6 +77,18 @@ def test_keys_buttons_and_code_do_the_same() -> None:
     assert (by_button.seed, by_button.steps) == (4, 0)
 
 
+def test_a_copy_plays_on_and_leaves_the_game_alone() -> None:
+    one = player(seed=3).restart(4).play([0, 2])
+    before = one.still(), one.alt, one.generator.get_state()
+    copy = one.copy()
+    assert (copy.still(), copy.alt) == before[:2]
+    copy.play([0, 0, 1])
+    copy.restart(9)
+    assert (one.still(), one.alt, one.steps) == (*before[:2], 2)
+    assert one.generator.get_state().equal(before[2])
+    assert one.copy().play([1, 2]).still() == one.play([1, 2]).still()
+
+
 def test_without_anywidget_there_are_the_buttons(monkeypatch: pytest.MonkeyPatch) -> None:
     with_keyboard = len(player().children)
     monkeypatch.setitem(sys.modules, "anywidget", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Any, Self
 
 import ipywidgets as widgets
 from IPython.display import display
@@ -15,6 +15,18 @@ class Described(widgets.VBox):
     """A box of widgets with a still picture (PNG) and a description, which GitHub and screen readers show."""
 
     alt = ""
+    made_of: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+
+    def __new__(cls, *positional: Any, **named: Any) -> Self:
+        """A widget that remembers what it was made of, so that :meth:`copy` works for every subclass."""
+        widget = super().__new__(cls, *positional, **named)
+        widget.made_of = positional, named
+        return widget
+
+    def copy(self) -> Self:
+        """Another one of the same kind in the same state: what is done to the copy does not touch this one."""
+        positional, named = self.made_of
+        return type(self)(*positional, **named)
 
     def still(self) -> bytes:
         """The PNG that stands for the widget where it cannot live."""

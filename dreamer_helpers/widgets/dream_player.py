@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import ipywidgets as widgets
 import numpy as np
@@ -47,8 +47,9 @@ class DreamPlayer(Described):
 
     The agent watches ``context`` frames, in which nobody moves, then closes its eyes: from there on the dream sees
     nothing but the actions. ``buttons`` maps labels to actions, ``keys`` names of keyboard keys to actions.
-    ``play([...])`` plays from code. Random numbers come from a generator of its own, begun with ``seed``. Without the
-    package anywidget there are the buttons alone.
+    ``play([...])`` plays from code; ``copy().play([...])`` does so without touching the game that somebody plays
+    here, and ``copy().restart(seed).play([...])`` begins a game of its own. Random numbers come from a generator of
+    its own, begun with ``seed``. Without the package anywidget there are the buttons alone.
     """
 
     def __init__(
@@ -77,9 +78,9 @@ class DreamPlayer(Described):
 
     # ------------------------------------------------------------------------------------------------ playing
 
-    def restart(self, seed: int) -> None:
+    def restart(self, seed: int) -> Self:
         """A new world; the agent watches it for ``context`` frames."""
-        self.seed, self.steps = seed, 0
+        self.seed, self.taken = seed, []
         self.generator = hardware.new_generator(self.agent.device, seed)
         self.vector = VectorEnv(self.env, 1, seed)
         self.record, state, action = self.vector.reset(), None, self._action(self.stay)
@@ -92,8 +93,18 @@ class DreamPlayer(Described):
         self.returns = np.zeros(2)
         self.awake = True  # the world goes on; behind its end only the dream does
         self._show()
+        return self
 
-    def play(self, actions: list[int]) -> DreamPlayer:
+    @property
+    def steps(self) -> int:
+        """How many moves were made since the eyes closed."""
+        return len(self.taken)
+
+    def copy(self) -> Self:
+        """A player of its own at the same point of the same game, the same random numbers ahead."""
+        return super().copy().restart(self.seed).play(self.taken)
+
+    def play(self, actions: Sequence[int]) -> Self:
         """Take these actions one after the other."""
         for action in actions:
             self.step(action)
@@ -110,7 +121,7 @@ class DreamPlayer(Described):
         dream, _ = model.imagine(self.latent, lambda _: chosen, 1, self.generator)
         self.latent = State(dream.deter[:, 1], dream.stoch[:, 1])
         self.returns[1] += model.reward.mean(model.reward(self.latent.features)).item()
-        self.steps += 1
+        self.taken.append(action)
         self._show()
 
     def _action(self, action: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import ipywidgets as widgets
 import numpy as np
@@ -22,7 +22,8 @@ class Explorer(Described):
     """A figure and its controls. A subclass draws once in :meth:`prepare` and moves lines in :meth:`update`.
 
     ``controls`` maps names to ipywidgets with a ``value``. :meth:`update` returns a sentence that says what is to be
-    seen; it stands under the figure and is the text for screen readers. ``set(name=value)`` moves controls from code.
+    seen; it stands under the figure and is the text for screen readers. ``set(name=value)`` moves controls from code;
+    ``copy().set(name=value)`` does so without moving what somebody else looks at.
     """
 
     def __init__(self, controls: Mapping[str, Any], width: float = 8.5, height: float = 2.8):
@@ -54,7 +55,7 @@ class Explorer(Described):
         """Move what depends on the controls; returns what is to be seen, in words."""
         raise NotImplementedError
 
-    def set(self, **values: Any) -> Explorer:
+    def set(self, **values: Any) -> Self:
         """Move controls and draw. Raises UserError for a control that is not there or a value it cannot take."""
         for name, value in values.items():
             if name not in self.controls:
@@ -67,6 +68,10 @@ class Explorer(Described):
                 raise UserError(f"{name} cannot be {value!r}; it was moved to {self.controls[name].value!r}")
         self.draw()
         return self
+
+    def copy(self) -> Self:
+        """An explorer of the same kind, its controls where they are here."""
+        return super().copy().set(**{name: control.value for name, control in self.controls.items()})
 
     def draw(self) -> None:
         """Bring figure and words up to date with the controls."""
