@@ -104,4 +104,4 @@ def assert_moves(make: Callable[[], Explorer], values: Mapping[str, Any], words:
     assert after.shape == before.shape
     assert (after != before).any(), "nothing moved"
     np.testing.assert_array_equal(pixels(explorer.still()), after)
-    assert set(explorer.bundle()) == {VIEW, "image/png", "text/plain"}
+    assert set(explorer.bundle()) == {VIEW, "text/html", "text/plain"}

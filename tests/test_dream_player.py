@@ -89,6 +89,15 @@ def test_a_copy_plays_on_and_leaves_the_game_alone() -> None:
     assert one.copy().play([1, 2]).still() == one.play([1, 2]).still()
 
 
+def test_the_still_shows_the_moment_and_the_game_waits() -> None:
+    one, reached = player(seed=3, moment=[2, 0]), player(seed=3).play([2, 0])
+    shown = one.snapshot()
+    assert shown.data == reached.still()
+    assert shown.alt == f"The world on the left, the dream on the right. {reached.alt}"
+    assert one.steps == 0
+    assert one.play([1]).snapshot().data == one.still()  # somebody plays: their game is shown
+
+
 def test_without_anywidget_there_are_the_buttons(monkeypatch: pytest.MonkeyPatch) -> None:
     with_keyboard = len(player().children)
     monkeypatch.setitem(sys.modules, "anywidget", None)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any, Self
 
 import ipywidgets as widgets
 from IPython.display import display
 
+from dreamer_helpers.video import Shown
+
 VIEW = "application/vnd.jupyter.widget-view+json"
+LABEL = "A still; in a running notebook it moves."
+
+
+def give_words(picture: widgets.Image, words: str) -> None:
+    """Give a picture in a widget its alternative text: its title, as ipywidgets knows no other (and none before 8)."""
+    if picture.has_trait("tooltip"):
+        picture.tooltip = words
 
 
 class Described(widgets.VBox):
-    """A box of widgets with a still picture (PNG) and a description, which GitHub and screen readers show."""
+    """A box of widgets with a still picture for pages without a kernel, and a description in words."""
 
     alt = ""
     made_of: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
@@ -29,13 +37,17 @@ class Described(widgets.VBox):
         return type(self)(*positional, **named)
 
     def still(self) -> bytes:
-        """The PNG that stands for the widget where it cannot live."""
+        """A PNG of the widget as it is now."""
         raise NotImplementedError
+
+    def snapshot(self) -> Shown:
+        """The widget as it is now, as a picture with its words: what stands where the widget cannot live."""
+        return Shown(self.still(), self.alt, f"{LABEL} {self.alt}")
 
     def bundle(self) -> dict[str, Any]:
         """The output of a cell that shows the widget, by MIME type."""
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        return {VIEW: view, "image/png": base64.b64encode(self.still()).decode(), "text/plain": self.alt}
+        return {VIEW: view, **self.snapshot()._repr_mimebundle_()}
 
     def _ipython_display_(
         self, **_: object

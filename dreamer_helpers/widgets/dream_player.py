@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any, Self
 
 import ipywidgets as widgets
@@ -12,12 +13,14 @@ import torch
 from dreamer_helpers import device as hardware
 from dreamer_helpers.agent import AgentState, DreamerV3
 from dreamer_helpers.envs import VectorEnv
-from dreamer_helpers.video import GAP, png, side_by_side, to_uint8
-from dreamer_helpers.widgets.base import Described
+from dreamer_helpers.video import GAP, Shown, png, side_by_side, to_uint8
+from dreamer_helpers.widgets.base import LABEL, Described, give_words
 from dreamer_helpers.widgets.player import CRISP
 from dreamer_helpers.world_model import State
 
 KEYS = {"ArrowLeft": 0, "ArrowDown": 1, "ArrowRight": 2, "ArrowUp": 1}
+
+SIDES = "The world on the left, the dream on the right."
 
 KEYBOARD = """
 export default { render({ model, el }) {
@@ -48,16 +51,17 @@ class DreamPlayer(Described):
     The agent watches ``context`` frames, in which nobody moves, then closes its eyes: from there on the dream sees
     nothing but the actions. ``buttons`` maps labels to actions, ``keys`` names of keyboard keys to actions.
     ``play([...])`` plays from code; ``copy().play([...])`` does so without touching the game that somebody plays
-    here, and ``copy().restart(seed).play([...])`` begins a game of its own. Random numbers come from a generator of
-    its own, begun with ``seed``. Without the package anywidget there are the buttons alone.
+    here, and ``copy().restart(seed).play([...])`` begins a game of its own. Pages without a kernel show the game after
+    the actions ``moment``. Random numbers come from a generator of its own, begun with ``seed``. Without the package
+    anywidget there are the buttons alone.
     """
 
     def __init__(
         self, agent: DreamerV3, env: str, *, buttons: Mapping[str, int], keys: Mapping[str, int] = KEYS,
-        stay: int = 1, context: int = 5, seed: int = 0, scale: int = 8,
+        stay: int = 1, context: int = 5, seed: int = 0, scale: int = 8, moment: Sequence[int] = (),
     ):  # fmt: skip
         self.agent, self.env, self.by_key, self.stay, self.context = agent, env, dict(keys), stay, context
-        self.seed, self.scale = seed, scale
+        self.seed, self.scale, self.moment = seed, scale, moment
         height, width = self.agent.observation_space["image"].shape[:2]
         size = widgets.Layout(width=f"{scale * (2 * width + GAP)}px", height=f"{scale * height}px")
         self.picture = widgets.Image(format="png", layout=size)
@@ -142,11 +146,18 @@ class DreamPlayer(Described):
             f"Step {self.steps} since the eyes closed. Rewards so far: {self.returns[0]:.0f} in the world"
             f"{'' if self.awake else ', which has ended'}, {self.returns[1]:.1f} in the dream."
         )
-        self.words.value = f'<div role="status">{self.alt}</div>'
+        give_words(self.picture, f"{SIDES} {self.alt}")
+        self.words.value = f'<div role="status">{escape(self.alt)}</div>'
 
     def still(self) -> bytes:
         """World and dream as they are now."""
         return self.picture.value
+
+    def snapshot(self) -> Shown:
+        """World and dream as they are now, or as ``moment`` makes them if nobody has played yet."""
+        if self.moment and not self.taken:
+            return self.copy().play(self.moment).snapshot()
+        return Shown(self.still(), f"{SIDES} {self.alt}", f"{LABEL} {SIDES} {self.alt}")
 
     # ----------------------------------------------------------------------------------------------- keyboard
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from html import escape
 from typing import Any, Self
 
 import ipywidgets as widgets
@@ -13,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from dreamer_helpers import plots
 from dreamer_helpers.errors import UserError, did_you_mean
 from dreamer_helpers.video import png
-from dreamer_helpers.widgets.base import Described
+from dreamer_helpers.widgets.base import Described, give_words
 
 PAUSE = 0.01  # seconds to wait for the next move before drawing: a burst of moves is drawn once
 
@@ -57,29 +58,30 @@ class Explorer(Described):
 
     def set(self, **values: Any) -> Self:
         """Move controls and draw. Raises UserError for a control that is not there or a value it cannot take."""
-        for name, value in values.items():
-            if name not in self.controls:
-                raise UserError(f"no control {name!r}{did_you_mean(name, self.controls)}")
+        for key, value in values.items():
+            if key not in self.controls:
+                raise UserError(f"no control {key!r}{did_you_mean(key, self.controls)}")
             try:
-                self.controls[name].value = value
+                self.controls[key].value = value
             except Exception as error:
-                raise UserError(f"{name} cannot be {value!r}: {error}") from None
-            if self.controls[name].value != value:
-                raise UserError(f"{name} cannot be {value!r}; it was moved to {self.controls[name].value!r}")
+                raise UserError(f"{key} cannot be {value!r}: {error}") from None
+            if self.controls[key].value != value:
+                raise UserError(f"{key} cannot be {value!r}; it was moved to {self.controls[key].value!r}")
         self.draw()
         return self
 
     def copy(self) -> Self:
         """An explorer of the same kind, its controls where they are here."""
-        return super().copy().set(**{name: control.value for name, control in self.controls.items()})
+        return super().copy().set(**{key: control.value for key, control in self.controls.items()})
 
     def draw(self) -> None:
         """Bring figure and words up to date with the controls."""
         self._waiting = False
-        self.alt = self.update(**{name: control.value for name, control in self.controls.items()})
+        self.alt = self.update(**{key: control.value for key, control in self.controls.items()})
         self.figure.canvas.draw()  # savefig would draw everything twice
         self.picture.value = png(np.asarray(self.figure.canvas.buffer_rgba())[..., :3])
-        self.words.value = f'<div role="status">{self.alt}</div>'
+        give_words(self.picture, self.alt)
+        self.words.value = f'<div role="status">{escape(self.alt)}</div>'
         self.drawn += 1
 
     def still(self) -> bytes:
