@@ -14,7 +14,8 @@ from PIL import Image
 from dreamer_helpers.errors import UserError
 
 GAP = 2  # pixels of white between pictures that stand side by side
-FASTEST = 6  # frames a second
+FASTEST = 4  # frames a second that an eye can follow where things jump from one place to the next
+SHORTEST = 4000  # milliseconds that a film lasts at least
 FIRST, LAST = 1000, 2000  # milliseconds for which the first and the last frame of a film stand at least
 MOST_BYTES = 300_000  # of a film: a notebook with all its outputs stays under a megabyte
 
@@ -63,23 +64,24 @@ class Shown:
 
 
 class Film(Shown):
-    """A film (T, H, W, 3) as an animated GIF that loops; its first and its last frame stand still for a while.
+    """A film (T, H, W, 3) as an animated GIF that loops, at most ``fps`` frames a second.
 
-    A GIF has no pause button; for films to stop and step through there is ``widgets.Scrubber``. Raises UserError for
-    more than :data:`FASTEST` frames a second, which no eye follows, and beyond :data:`MOST_BYTES`.
+    It is slow enough to be followed: at most :data:`FASTEST` frames a second, :data:`SHORTEST` milliseconds at least,
+    and the first and the last frame stand still for a moment. A GIF has no pause button; for films to stop and step
+    through there is ``widgets.Scrubber``. Raises UserError if there is no frame, or beyond :data:`MOST_BYTES`.
     """
 
     def __init__(self, frames: np.ndarray, alt: str, fps: float = 3, scale: int = 8):
-        if not 0 < fps <= FASTEST:
-            raise UserError(f"Film: an eye follows up to {FASTEST} frames a second, not {fps:g}; choose a smaller fps")
         large = [enlarge(frame, scale) for frame in to_uint8(np.asarray(frames))]
         if not large:
             raise UserError("Film: there is no frame to show")
-        shown = [1000 / fps] * len(large)  # milliseconds of each frame
-        shown[0], shown[-1] = max(FIRST, shown[0]), max(LAST, shown[-1])
+        if fps <= 0:
+            raise UserError(f"Film: fps must be more than 0, not {fps:g}")
+        pause = max(1000 / min(fps, FASTEST), SHORTEST / len(large))  # milliseconds of each frame
+        pauses = [max(FIRST, pause), *[pause] * (len(large) - 2), max(LAST, pause)][: len(large)]
         buffer = io.BytesIO()
-        iio.imwrite(buffer, large, extension=".gif", duration=shown if len(large) > 1 else shown[0], loop=0)
+        iio.imwrite(buffer, large, extension=".gif", duration=pauses if len(large) > 1 else pause, loop=0)
         if len(data := buffer.getvalue()) > MOST_BYTES:
             raise UserError(f"Film: {len(data):,} bytes, at most {MOST_BYTES:,}; take fewer frames or a smaller scale")
-        label = f"Animated GIF: {len(large)} frames, {fps:g} a second, {sum(shown) / 1000:.0f} seconds, then again"
+        label = f"Animated GIF: {len(large)} frames in {sum(pauses) / 1000:.0f} seconds, again and again"
         super().__init__(data, f"{alt} ({label}.)", f"{label}.", "image/gif")

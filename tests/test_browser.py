@@ -211,6 +211,7 @@ def test_stored_pictures_have_words_in_jupyterlab(lesson: str, page: Any, server
     open_stored(page, server, lesson)
     nb = nbformat.read(ROOT / "notebooks" / f"{lesson}.ipynb", as_version=4)
     words = words_of_pictures(page, ".jp-OutputArea-output")
+    assert alternatives(nb)
     for alt in alternatives(nb):
         assert any(alt in name for name in words), f"{alt!r} is not said; {words}"
     assert "Error displaying widget" not in page.locator(".jp-Notebook").first.inner_text()
@@ -273,6 +274,7 @@ def formulas(nb: nbformat.NotebookNode) -> int:
 def test_a_lesson_runs_and_its_controls_answer(lesson: str, page: Any, server: tuple[str, str]) -> None:
     """Every slider by keyboard and with the mouse, every toggle; then the dark theme."""
     assert open_and_run(page, server, lesson) == []
+    words_of_pictures(page, ".jp-OutputArea-output")
     handles = page.locator(".noUi-handle")
     count = handles.count()
     assert count >= 1 or lesson.startswith("00")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 import ipywidgets as widgets
+import traitlets
 from IPython.display import display
 
 from dreamer_helpers.video import Shown
@@ -13,10 +14,14 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 LABEL = "A still; in a running notebook it moves."
 
 
-def give_words(picture: widgets.Image, words: str) -> None:
-    """Give a picture in a widget its alternative text: its title, as ipywidgets knows no other (and none before 8)."""
-    if picture.has_trait("tooltip"):
-        picture.tooltip = words
+class NamedImage(widgets.Image):
+    """An image with words for screen readers: ``tooltip``, its title in the page (with ipywidgets 8 or newer).
+
+    It has an empty ``description``, as the page looks at the length of that before it sets a title.
+    """
+
+    description = traitlets.Unicode("").tag(sync=True)
+    tooltip = traitlets.Unicode("").tag(sync=True)
 
 
 class Described(widgets.VBox):

@@ -18,7 +18,7 @@ from dreamer_helpers.errors import UserError
 from dreamer_helpers.parts import Parts
 from dreamer_helpers.train import train
 from dreamer_helpers.trainer import Progress
-from dreamer_helpers.widgets.base import Described, give_words
+from dreamer_helpers.widgets.base import Described, NamedImage
 
 
 class TrainingDashboard(Described):
@@ -48,8 +48,8 @@ class TrainingDashboard(Described):
         self.text = widgets.Label("about to start")
         self.button = widgets.Button(description="stop", tooltip="end the training here and keep the agent")
         self.button.on_click(lambda _: self.stop())
-        self.picture = widgets.Image(value=self.still(), format="png", layout=widgets.Layout(width="850px"))
-        give_words(self.picture, self.alt)
+        self.picture = NamedImage(value=self.still(), format="png", layout=widgets.Layout(width="850px"))
+        self.picture.tooltip = self.alt
         super().__init__([widgets.HBox([self.bar, self.button, self.text]), self.picture])
 
     # -------------------------------------------------------------------------------------- from the notebook
@@ -132,7 +132,7 @@ class TrainingDashboard(Described):
         speed = progress.steps / max(progress.wall_s, 1e-9)
         self.text.value = f"return {progress.recent_return:.2f}   {speed:.0f} steps/s   {state}{self.no_dream}"
         self.alt = self._says(progress)
-        give_words(self.picture, self.alt)
+        self.picture.tooltip = self.alt
         self.picture.value = self.still()
 
     def _left(self, progress: Progress) -> str:

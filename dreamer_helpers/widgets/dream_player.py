@@ -14,7 +14,7 @@ from dreamer_helpers import device as hardware
 from dreamer_helpers.agent import AgentState, DreamerV3
 from dreamer_helpers.envs import VectorEnv
 from dreamer_helpers.video import GAP, Shown, png, side_by_side, to_uint8
-from dreamer_helpers.widgets.base import LABEL, Described, give_words
+from dreamer_helpers.widgets.base import LABEL, Described, NamedImage
 from dreamer_helpers.widgets.player import CRISP
 from dreamer_helpers.world_model import State
 
@@ -64,7 +64,7 @@ class DreamPlayer(Described):
         self.seed, self.scale, self.moment = seed, scale, moment
         height, width = self.agent.observation_space["image"].shape[:2]
         size = widgets.Layout(width=f"{scale * (2 * width + GAP)}px", height=f"{scale * height}px")
-        self.picture = widgets.Image(format="png", layout=size)
+        self.picture = NamedImage(format="png", layout=size)
         self.picture.add_class("dreamer-pixels")
         self.words = widgets.HTML()
         row = [widgets.Button(description=label, layout=widgets.Layout(width="80px")) for label in buttons]
@@ -146,7 +146,7 @@ class DreamPlayer(Described):
             f"Step {self.steps} since the eyes closed. Rewards so far: {self.returns[0]:.0f} in the world"
             f"{'' if self.awake else ', which has ended'}, {self.returns[1]:.1f} in the dream."
         )
-        give_words(self.picture, f"{SIDES} {self.alt}")
+        self.picture.tooltip = f"{SIDES} {self.alt}"
         self.words.value = f'<div role="status">{escape(self.alt)}</div>'
 
     def still(self) -> bytes:

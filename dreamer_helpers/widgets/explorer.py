@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from dreamer_helpers import plots
 from dreamer_helpers.errors import UserError, did_you_mean
 from dreamer_helpers.video import png
-from dreamer_helpers.widgets.base import Described, give_words
+from dreamer_helpers.widgets.base import Described, NamedImage
 
 PAUSE = 0.01  # seconds to wait for the next move before drawing: a burst of moves is drawn once
 
@@ -39,7 +39,7 @@ class Explorer(Described):
         for axes in self.figure.axes:
             plots.fix_labels(axes)
         pixels = f"{int(width * self.figure.dpi)}px"
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(width=pixels, max_width="100%"))
+        self.picture = NamedImage(format="png", layout=widgets.Layout(width=pixels, max_width="100%"))
         self.words = widgets.HTML()
         self._waiting = False
         self.drawn = 0  # how often, for tests
@@ -80,7 +80,7 @@ class Explorer(Described):
         self.alt = self.update(**{key: control.value for key, control in self.controls.items()})
         self.figure.canvas.draw()  # savefig would draw everything twice
         self.picture.value = png(np.asarray(self.figure.canvas.buffer_rgba())[..., :3])
-        give_words(self.picture, self.alt)
+        self.picture.tooltip = self.alt
         self.words.value = f'<div role="status">{escape(self.alt)}</div>'
         self.drawn += 1
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from dreamer_helpers.errors import UserError
 from dreamer_helpers.video import Shown, png, side_by_side, to_uint8
-from dreamer_helpers.widgets.base import LABEL, Described, give_words
+from dreamer_helpers.widgets.base import LABEL, Described, NamedImage
 
 CRISP = "<style>.dreamer-pixels, .dreamer-pixels img {image-rendering: pixelated}</style>"
 
@@ -38,7 +38,7 @@ class Scrubber(Described):
         if not set(self.moments) <= set(range(last + 1)):
             raise UserError(f"Scrubber: moments {list(self.moments)} must be steps from 0 to {last}")
         size = widgets.Layout(width=f"{width * scale}px", height=f"{height * scale}px")
-        self.picture = widgets.Image(value=self.pngs[0], format="png", layout=size)
+        self.picture = NamedImage(value=self.pngs[0], format="png", layout=size)
         self.picture.add_class("dreamer-pixels")
         self.play = widgets.Play(value=0, min=0, max=last, step=1, interval=round(1000 / fps))
         self.slider = widgets.IntSlider(value=0, min=0, max=last, description="step")
@@ -54,7 +54,7 @@ class Scrubber(Described):
     def _show(self, change: Mapping[str, int]) -> None:
         step = change["new"]
         self.picture.value, self.caption.value = self.pngs[step], self.captions[step]
-        give_words(self.picture, f"{self.alt} Step {self._says(step)}")
+        self.picture.tooltip = f"{self.alt} Step {self._says(step)}"
 
     def _says(self, step: int) -> str:
         return f"{step}: {self.captions[step]}" if self.captions[step] else f"{step}"
