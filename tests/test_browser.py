@@ -191,18 +191,20 @@ def open_stored(page: Any, server: tuple[str, str], lesson: str) -> None:
     page.wait_for_timeout(2000)  # outputs are drawn one after the other
 
 
+def names_of(page: Any, *roles: str) -> list[str]:
+    """The names of everything that has one of the roles, as a screen reader is told them."""
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    return [n.get("name", {}).get("value", "") for n in nodes if not n["ignored"] and n["role"]["value"] in roles]
+
+
 def words_of_pictures(page: Any, outputs: str) -> list[str]:
     """The names of all pictures in the outputs of a page. Fails where a picture is not in the tree, or has no words."""
-    session = page.context.new_cdp_session(page)
-    nodes = session.send("Accessibility.getFullAXTree")["nodes"]
-    names = [n.get("name", {}).get("value", "") for n in nodes if not n["ignored"] and n["role"]["value"] in PICTURES]
     count = page.locator(f"{outputs} img").count()
-    described = [name for name in names if len(name.split()) >= 5 and "No description" not in name]
+    described = [
+        name for name in names_of(page, "image", "img") if len(name.split()) >= 5 and "No description" not in name
+    ]
     assert len(described) >= count, f"{count} pictures, and only these have words: {described}"
     return described
-
-
-PICTURES = ("image", "img")
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
@@ -274,7 +276,9 @@ def formulas(nb: nbformat.NotebookNode) -> int:
 def test_a_lesson_runs_and_its_controls_answer(lesson: str, page: Any, server: tuple[str, str]) -> None:
     """Every slider by keyboard and with the mouse, every toggle; then the dark theme."""
     assert open_and_run(page, server, lesson) == []
+    page.wait_for_timeout(1500)  # the names of controls come a little later than they do
     words_of_pictures(page, ".jp-OutputArea-output")
+    assert all(names_of(page, "slider"))
     handles = page.locator(".noUi-handle")
     count = handles.count()
     assert count >= 1 or lesson.startswith("00")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import ipywidgets as widgets
@@ -24,11 +25,46 @@ class NamedImage(widgets.Image):
     tooltip = traitlets.Unicode("").tag(sync=True)
 
 
+NAMES = """
+export default { render({ el }) {
+    // a slider has its description beside it, but the page does not tie the two together; views come one by one
+    let left = 20;
+    const timer = setInterval(() => {
+        for (const label of el.closest('.dreamer-described')?.querySelectorAll('label') ?? []) {
+            const slider = label.parentElement.querySelector('[role="slider"]');
+            if (!label.textContent) continue;
+            if (!slider) label.parentElement.setAttribute('role', 'group');
+            (slider ?? label.parentElement).setAttribute('aria-label', label.textContent);
+        }
+        if (--left === 0) clearInterval(timer);
+    }, 500);
+    return () => clearInterval(timer);
+} };
+"""
+
+
+def names() -> list[widgets.Widget]:
+    """What gives controls the names that stand beside them, for screen readers; nothing without anywidget."""
+    try:
+        import anywidget
+    except ImportError:
+        return []
+
+    class Names(anywidget.AnyWidget):
+        _esm = NAMES
+
+    return [Names(layout=widgets.Layout(display="none"))]
+
+
 class Described(widgets.VBox):
     """A box of widgets with a still picture for pages without a kernel, and a description in words."""
 
     alt = ""
     made_of: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+
+    def __init__(self, children: Sequence[widgets.Widget]):
+        super().__init__([*children, *names()])
+        self.add_class("dreamer-described")
 
     def __new__(cls, *positional: Any, **named: Any) -> Self:
         """A widget that remembers what it was made of, so that :meth:`copy` works for every subclass."""

@@ -79,8 +79,9 @@ class Explorer(Described):
         self._waiting = False
         self.alt = self.update(**{key: control.value for key, control in self.controls.items()})
         self.figure.canvas.draw()  # savefig would draw everything twice
-        self.picture.value = png(np.asarray(self.figure.canvas.buffer_rgba())[..., :3])
-        self.picture.tooltip = self.alt
+        with self.picture.hold_sync():  # picture and words in one message
+            self.picture.value = png(np.asarray(self.figure.canvas.buffer_rgba())[..., :3])
+            self.picture.tooltip = self.alt
         self.words.value = f'<div role="status">{escape(self.alt)}</div>'
         self.drawn += 1
 
