@@ -74,7 +74,8 @@ class DreamPlayer(Described):
         again.on_click(lambda _: self.restart(self.seed + 1))
         self.restart(seed)
         keyboard = self._keyboard()
-        title = widgets.Label("the world   |   the dream")
+        column = f"display: inline-block; width: {scale * (width + GAP)}px"
+        title = widgets.HTML(f'<span style="{column}">the world</span>the dream')
         below = [keyboard] if keyboard is not None else []
         super().__init__([
             widgets.HTML(CRISP), title, self.picture, self.words, widgets.HBox([*row, again]), *below,
