@@ -25,7 +25,18 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dreamer_helpers"
 FLOORS = {
     1: ("errors", "symlog", "distributions", "replay", "tensorfile", "config", "device", "demos"),
-    2: ("nets", "observations", "envs", "optim", "course", "course.passport", "course.exercises"),
+    2: (
+        "nets",
+        "observations",
+        "envs",
+        "optim",
+        "course",
+        "course.passport",
+        "course.judging",
+        "course.checking",
+        "course.attempts",
+        "course.exercises",
+    ),
     3: ("world_model", "actor_critic", "variants", "checkpoint"),
     4: ("parts", "agent", "fast", "evaluate", "trainer", "command_line", "train"),
 }

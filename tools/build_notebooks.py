@@ -69,8 +69,7 @@ def answered(nb: NotebookNode) -> NotebookNode:
     nb = copy.deepcopy(nb)
     for cell in nb.cells:
         if cell.cell_type == "code" and (found := re.search(r'^@exercise\("(\w+)"\)$', cell.source, re.MULTILINE)):
-            *imports, body = reference_source(find(found[1])).split("\n\n\n", 1)
-            lines = ["from __future__ import annotations", *imports, "", "", found[0], body]
+            lines = ["from __future__ import annotations", reference_source(find(found[1]), found[0])]
             cell.source = "\n".join(lines).rstrip()
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None

@@ -4,7 +4,7 @@
     def symlog(x):
         ...
 
-A stub that was not touched is quietly replaced by the reference, which is the package's own object; an attempt that
+A stub, which does nothing but wait, is quietly replaced by the reference, the package's own object; an attempt that
 passes every check is used; one that does not says what is wrong, and the reference stands in, so that later cells
 run. ``hint``, ``show_solution`` and ``reset`` help, ``scoreboard`` says whose code runs, and the passport keeps what
 passed. The variable COURSE_EXERCISES is empty for learners; ``strict`` raises unless every attempt passes,
@@ -13,21 +13,19 @@ passed. The variable COURSE_EXERCISES is empty for learners; ``strict`` raises u
 
 from __future__ import annotations
 
-import ast
-import builtins
 import html
 import inspect
-import linecache
 import os
-import re
+import sys
 import textwrap
-import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dreamer_helpers.course import lesson_modules
+from dreamer_helpers.course import attempts, judging, lesson_modules
+from dreamer_helpers.course.attempts import Anchor, Found
+from dreamer_helpers.course.checking import Cases, checks_of
 from dreamer_helpers.course.passport import Passport
 from dreamer_helpers.errors import UserError, did_you_mean
 
@@ -44,7 +42,7 @@ class Exercise:
     name: str
     lesson: str
     reference: Any
-    checks: tuple[Callable[[Any], None], ...]
+    checks: tuple[Cases | Callable[[Any], None], ...]
     hints: tuple[str, ...]
     minutes: int
     slot: str
@@ -77,16 +75,33 @@ def find(name: str) -> Exercise:
     return REGISTRY[name]
 
 
+def _asked(given: Any, call: str) -> Exercise:
+    """The exercise that a learner means, who may have given the function for its name; a line then says how to."""
+    if isinstance(given, str):
+        return find(given)
+    load_lessons()
+    same = [name for name, own in TAKEN.items() if own is given]
+    for name in [*same, getattr(given, "__name__", "")]:
+        if name in REGISTRY:
+            print(f'{call}("{name}") is how it is written, with the name in quotes.')
+            return REGISTRY[name]
+    raise UserError(f'give the name of the exercise, in quotes: {call}("{next(iter(REGISTRY))}")')
+
+
 # ------------------------------------------------------------------------------------------------- attempts
 
 
 @dataclass
 class Verdict:
-    """What became of an attempt: ``todo``, ``passed`` or ``wrong``. Shows itself as text and as HTML."""
+    """What became of an attempt: ``todo``, ``passed`` or ``wrong``. Shows itself as text and as HTML.
+
+    ``message`` says what is wrong, or what is worth knowing of what is right; ``source`` is for the passport.
+    """
 
     name: str
     state: str
     message: str = ""
+    source: str = ""
 
     @property
     def line(self) -> str:
@@ -99,11 +114,10 @@ class Verdict:
         return f"exercise {self.name}: {words[self.state]}"
 
     def __repr__(self) -> str:
-        if self.state != "wrong":
-            return self.line
-        return (
-            f"{self.line}\n{self.message}\nhint({self.name!r}) gives a hint, show_solution({self.name!r}) the answer."
-        )
+        lines = [self.line, *([self.message] if self.message else [])]
+        if self.state == "wrong":
+            lines.append(f"hint({self.name!r}) gives a hint, show_solution({self.name!r}) the answer.")
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         colour = {"todo": "138,138,138", "passed": "0,158,115", "wrong": "213,94,0"}[self.state]
@@ -117,86 +131,140 @@ class Verdict:
 
 STATES: dict[str, str] = {}  # name -> state, of what this notebook has met
 HINTS_SEEN: dict[str, int] = {}
+TAKEN: dict[str, Any] = {}
+"""What :func:`exercise` gave back, by name."""
 
 
 def exercise(name: str) -> Callable[[Any], Any]:
-    """Decorate a stub or an attempt; gives back what later cells are to use. Raises UserError for an unknown name."""
-    entry, mode = find(name), os.environ.get("COURSE_EXERCISES", "")
-    if mode not in ("", "strict", "reference"):
-        raise UserError(f"COURSE_EXERCISES must be empty, strict or reference, not {mode!r}")
+    """Decorate a stub or an attempt; gives back what later cells are to use. Raises UserError for an unknown name.
+
+    In a notebook the name stands for the course's own from the first moment, so that it does so too if the cell ends in
+    an error before the attempt is there.
+    """
+    anchor = Anchor.of_frame(sys._getframe(1))
+    if not isinstance(name, str):
+        return _without_a_name(name)
+    entry, mode = find(name), _mode()
+    _bind(entry, entry.reference, "todo", anchor)
 
     def judge(attempt: Any) -> Any:
-        if mode == "reference" or is_stub(attempt, entry.methods):
-            verdict = Verdict(name, "todo")
-        else:
-            verdict = check(entry, attempt)
-        STATES[name] = verdict.state
+        verdict, result = Verdict(name, "todo"), entry.reference
+        try:
+            if mode != "reference":
+                verdict, result = _judged(entry, attempt, anchor)
+        except KeyboardInterrupt:
+            verdict = Verdict(name, "wrong", "the check was interrupted")
+        taken = attempt if verdict.state == "passed" else entry.reference
+        _bind(entry, taken, verdict.state, anchor)
         _show(verdict)
         if mode == "strict" and verdict.state != "passed":
             raise AssertionError(repr(verdict))
-        if verdict.state == "passed" and not mode:
-            Passport.load().add(name, _source(attempt) or "")
-        return attempt if verdict.state == "passed" else entry.reference
+        if verdict.state == "passed" and verdict.source and not mode:
+            Passport.load().add(name, verdict.source)
+        return result
 
     return judge
 
 
-def check(entry: Exercise, attempt: Any) -> Verdict:
-    """Run all checks on an attempt, and once more on its source in a clean namespace."""
-    verdict = _run(entry, attempt)
-    source = _source(attempt)
-    if verdict.state != "passed" or source is None:
-        return verdict
-    try:
-        alone = rebuild(entry, source)
-    except Exception as error:
-        return Verdict(entry.name, "wrong", f"It works here, but not by itself: {_describe(error)}.")
-    again = _run(entry, alone)
-    if again.state != "passed":
-        again.message = f"It works here, but not by itself. {again.message}"
-        if missing := re.search(r"name '(\w+)' is not defined", again.message):
-            again.message += f" Define or import {missing[1]} inside of it."
-    return again
+def _mode() -> str:
+    mode = os.environ.get("COURSE_EXERCISES", "")
+    if mode not in ("", "strict", "reference"):
+        raise UserError(f"COURSE_EXERCISES must be empty, strict or reference, not {mode!r}")
+    return mode
 
 
-def _run(entry: Exercise, attempt: Any) -> Verdict:
-    for one in entry.checks:
-        try:
-            one(attempt)
-        except AssertionError as error:
-            return Verdict(entry.name, "wrong", str(error))
-        except Exception as error:  # whatever a learner's code may raise
-            return Verdict(entry.name, "wrong", f"It raised an error: {_describe(error, attempt)}.")
-    return Verdict(entry.name, "passed")
+def _bind(entry: Exercise, value: Any, state: str, anchor: Anchor | None) -> None:
+    STATES[entry.name], TAKEN[entry.name] = state, value
+    if anchor is not None:
+        anchor.names[entry.name] = value
 
 
-def _describe(error: Exception, attempt: Any = None) -> str:
-    text = f"{type(error).__name__}: {error}".rstrip(". ")
-    names = {getattr(attempt, "__name__", "")} | set(vars(attempt) if inspect.isclass(attempt) else ())
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.name in names and frame.line:
-            return f"{text}, in the line `{frame.line}`"
-    return text
+def _without_a_name(attempt: Any) -> Any:
+    """``@exercise`` without brackets: it is told, and the course's own is used."""
+    load_lessons()
+    name = getattr(attempt, "__name__", "")
+    if name not in REGISTRY:
+        raise UserError(f'write the name of the exercise behind it: @exercise("{next(iter(REGISTRY))}")')
+    verdict = Verdict(name, "wrong", f'The name is missing: write @exercise("{name}") above it.')
+    _bind(REGISTRY[name], REGISTRY[name].reference, "wrong", None)
+    _show(verdict)
+    if _mode() == "strict":
+        raise AssertionError(repr(verdict))
+    return REGISTRY[name].reference
+
+
+def _judged(entry: Exercise, attempt: Any, anchor: Anchor | None) -> tuple[Verdict, Any]:
+    """The verdict on an attempt, and what the name that it was given is to stand for."""
+    found = attempts.find(attempt, entry.name, anchor, entry.reference)
+    if found.defined not in ("", entry.name):
+        text = f"This cell defines `{found.defined}`, and the exercise is `{entry.name}`: name it so."
+        other = REGISTRY.get(found.defined)
+        return Verdict(entry.name, "wrong", text), other.reference if other else attempt
+    if attempt is entry.reference or attempts.waits(found, entry.methods):
+        return Verdict(entry.name, "todo"), entry.reference
+    verdict = check(entry, attempt, anchor, found)
+    return verdict, attempt if verdict.state == "passed" else entry.reference
+
+
+def check(entry: Exercise, attempt: Any, anchor: Anchor | None = None, found: Found | None = None) -> Verdict:
+    """Run all checks on an attempt, and once more on its source in a clean namespace, as the passport will have it."""
+    checks = checks_of(entry.checks, entry.reference)  # expected values, before anything of the learner's runs
+    found = found or attempts.find(attempt, entry.name, anchor, entry.reference)
+    if found.copied:
+        text = f"It calls the course's own {entry.name}, as `{found.copied}`; write it yourself."
+        return Verdict(entry.name, "wrong", text)
+    with _known_as(entry.name, attempt, anchor or Anchor.of_object(attempt)):
+        outcome = judging.hold(entry.name, attempt, checks, entry.uses)
+    if outcome.wrong:
+        if attempts.has_gaps_alone(found):
+            return Verdict(entry.name, "todo")
+        return Verdict(entry.name, "wrong", " ".join([_sentence(outcome.wrong), attempts.leftover(found)]).strip())
+    source, missing = found.source or "", found.missing
+    if source:
+        again = once_more(entry, source)[0]
+        missing = "" if again.state == "passed" else f"by itself it does not work: {again.message}"
+    if missing:
+        source = ""
+        outcome.remarks.append(
+            f"It works in this notebook; for your passport it cannot be kept, as {missing.rstrip('.')}. Define what it "
+            "uses in its cell, or inside of it."
+        )
+    return Verdict(entry.name, "passed", "\n".join(outcome.remarks), source)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
+class _known_as:
+    """Inside, the name of an exercise stands for the attempt, as it will afterwards."""
+
+    def __init__(self, name: str, attempt: Any, anchor: Anchor | None):
+        self.name, self.attempt, self.names = name, attempt, anchor.names if anchor else {}
+
+    def __enter__(self) -> None:
+        self.known, self.before = self.name in self.names, self.names.get(self.name)
+        self.names[self.name] = self.attempt
+
+    def __exit__(self, *_: object) -> None:
+        if self.known:
+            self.names[self.name] = self.before
+        else:
+            del self.names[self.name]
 
 
 def rebuild(entry: Exercise, source: str) -> Any:
-    """An attempt made anew from its source, knowing only torch, numpy, the module that its reference is from, and the
-    exercises that it may use."""
-    import math
+    """An attempt made anew from its source, knowing only torch, numpy, and the exercises that it may use."""
+    return attempts.rebuild(entry.name, source, {name: find(name).reference for name in entry.uses})
 
-    import numpy as np
-    import torch
-    import torch.nn.functional as F
 
-    package = vars(inspect.getmodule(entry.reference)).items()
-    space: dict[str, Any] = {name: value for name, value in package if name not in (entry.name, "__name__")}
-    space |= {"__name__": "learner", "torch": torch, "np": np, "math": math, "F": F, "nn": torch.nn}
-    space |= {"Tensor": torch.Tensor, "exercise": lambda _: lambda attempt: attempt, "__builtins__": builtins}
-    space |= {name: find(name).reference for name in entry.uses}
-    file = f"<passport {entry.name}>"
-    linecache.cache[file] = (len(source), None, source.splitlines(True), file)
-    exec(compile("from __future__ import annotations\n" + source, file, "exec"), space)
-    return space[ast.parse(source).body[0].name]  # type: ignore[attr-defined]
+def once_more(entry: Exercise, source: str) -> tuple[Verdict, Any]:
+    """A source from the passport, made anew and checked: the verdict, and the piece (None if it cannot be made)."""
+    piece, wrong = judging.guarded(lambda: rebuild(entry, source))
+    if wrong:
+        return Verdict(entry.name, "wrong", _sentence(wrong)), None
+    outcome = judging.hold(entry.name, piece, checks_of(entry.checks, entry.reference), entry.uses)
+    return Verdict(entry.name, "wrong" if outcome.wrong else "passed", outcome.wrong, source), piece
 
 
 def own_pieces(path: str | Path | None = None) -> dict[str, tuple[str, Any, str]]:
@@ -212,7 +280,7 @@ def own_pieces(path: str | Path | None = None) -> dict[str, tuple[str, Any, str]
         if entry is None:
             found[name] = "", None, "left out: this course has no such exercise"
             continue
-        verdict, piece = _once_more(entry, source)
+        verdict, piece = once_more(entry, source)
         if verdict.state != "passed":
             found[name] = entry.slot, None, f"left out: it does not pass any more. {verdict.message}"
         elif not entry.slot:
@@ -222,79 +290,12 @@ def own_pieces(path: str | Path | None = None) -> dict[str, tuple[str, Any, str]
     return found
 
 
-def _once_more(entry: Exercise, source: str) -> tuple[Verdict, Any]:
-    try:
-        piece = rebuild(entry, source)
-    except Exception as error:  # whatever a learner's code may raise
-        return Verdict(entry.name, "wrong", f"It raised an error: {_describe(error)}."), None
-    return _run(entry, piece), piece
-
-
-# ------------------------------------------------------------------------------------------------- stubs
-
-
 def is_stub(attempt: Any, methods: Iterable[str] = ()) -> bool:
-    """Whether something is still to be written: ``...`` as a statement or value, or NotImplementedError raised.
+    """Whether something is still to be written: it does nothing else than wait.
 
-    For a class, ``methods`` names those that are to be written; by default any of its own.
+    For a class, ``methods`` names those that are to be written; by default all of its own but ``__init__``.
     """
-    source = _source(attempt)
-    if source is None:
-        raise UserError("the source of this attempt cannot be found; run its cell again")
-    (node,) = ast.parse(source).body
-    if isinstance(node, ast.ClassDef):
-        wanted = set(methods)
-        found = [f for f in node.body if isinstance(f, ast.FunctionDef) and (not wanted or f.name in wanted)]
-        return not found or any(_has_hole(function) for function in found)
-    return _has_hole(node)
-
-
-def _has_hole(function: ast.AST) -> bool:
-    return any(_is_hole(node) for node in ast.walk(function)) or _is_empty(function)
-
-
-def _is_hole(node: ast.AST) -> bool:
-    if isinstance(node, ast.Raise) and node.exc is not None:
-        raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-        return isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
-    value = (
-        getattr(node, "value", None) if isinstance(node, (ast.Expr, ast.Assign, ast.AnnAssign, ast.Return)) else None
-    )
-    return isinstance(value, ast.Constant) and value.value is Ellipsis
-
-
-def _is_empty(function: ast.AST) -> bool:
-    """Nothing but a docstring and ``pass``."""
-    body = getattr(function, "body", [])
-    return all(isinstance(n, ast.Pass) or (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)) for n in body)
-
-
-def _source(attempt: Any) -> str | None:
-    """The source of a function or class from a cell or a file, without decorators; None if it is nowhere."""
-    text = _class_source(attempt) if inspect.isclass(attempt) else None
-    if text is None:
-        try:
-            text = inspect.getsource(inspect.unwrap(attempt))
-        except (OSError, TypeError):
-            return None
-    tree = ast.parse(textwrap.dedent(text))
-    node = tree.body[0]
-    lines = textwrap.dedent(text).splitlines()[node.lineno - 1 : node.end_lineno]
-    return "\n".join(lines) + "\n"
-
-
-def _class_source(attempt: type) -> str | None:
-    """A class defined in a cell: before Python 3.13, inspect does not find it, so one of its methods leads there."""
-    for function in vars(attempt).values():
-        if not inspect.isfunction(function):
-            continue
-        text = "".join(linecache.getlines(function.__code__.co_filename))
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ClassDef) and node.name == attempt.__name__:
-                line = function.__code__.co_firstlineno
-                if node.lineno <= line <= (node.end_lineno or 0):
-                    return "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno])
-    return None
+    return attempts.waits(attempts.find(attempt, getattr(attempt, "__name__", "")), methods)
 
 
 # ------------------------------------------------------------------------------------------------- help
@@ -302,18 +303,19 @@ def _class_source(attempt: type) -> str | None:
 
 def hint(name: str) -> None:
     """Print the next hint of an exercise; after the last, all of them."""
-    entry = find(name)
-    seen = HINTS_SEEN.get(name, 0)
+    entry = _asked(name, "hint")
+    seen = HINTS_SEEN.get(entry.name, 0)
     if seen >= len(entry.hints):
-        print(f"All {len(entry.hints)} hints for {name}:", *entry.hints, sep="\n* ")
+        print(f"All {len(entry.hints)} hints for {entry.name}:", *entry.hints, sep="\n* ")
         return
-    HINTS_SEEN[name] = seen + 1
+    HINTS_SEEN[entry.name] = seen + 1
     print(f"Hint {seen + 1} of {len(entry.hints)}: {entry.hints[seen]}")
 
 
 def show_solution(name: str) -> Any:
-    """The reference's source, folded."""
-    return Solution(name, reference_source(find(name)))
+    """The reference's source with all that it needs, folded."""
+    entry = _asked(name, "show_solution")
+    return Solution(entry.name, reference_source(entry))
 
 
 @dataclass
@@ -331,25 +333,38 @@ class Solution:
         return f"<details><summary>solution of {html.escape(self.name)}</summary><pre>{body}</pre></details>"
 
 
-def reference_source(entry: Exercise) -> str:
-    """The reference as a cell could hold it: its source, after imports of what it takes from its own module."""
-    source = textwrap.dedent(inspect.getsource(entry.reference))
+class _Solution(attempts.Slice):
+    """What a reference needs: helpers of its own module as source, other exercises and modules by import."""
+
+    def _define(self, name: str, value: Any) -> None:
+        home = self.place.names["__name__"]
+        if getattr(value, "__module__", None) != home or getattr(value, "__name__", "") in REGISTRY:
+            super()._define(name, value)
+            return
+        source = textwrap.dedent(inspect.getsource(value))
+        self.need(source, {name})
+        self.texts.append(f"{source}\n")
+
+
+def reference_source(entry: Exercise, above: str = "") -> str:
+    """The reference as a cell could hold it: imports, helpers of its module, and itself, below the line ``above``."""
+    body = textwrap.dedent(inspect.getsource(entry.reference))
     module = inspect.getmodule(entry.reference)
-    used = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
-    own = [n for n in sorted(used) if getattr(vars(module).get(n), "__module__", None) == module.__name__]
-    lines = [f"from {module.__name__} import {n}" for n in own if n != entry.reference.__name__]
-    if "Tensor" in used:
-        lines.append("from torch import Tensor")
-    return "\n".join([*lines, "", "", source] if lines else [source])
+    place = Anchor(str(inspect.getsourcefile(entry.reference)), 0, vars(module))
+    parts = _Solution(place, "", None, {entry.reference.__name__}, annotations=True)
+    parts.need(body)
+    imports = "\n".join(sorted(parts.imports, key=lambda line: "dreamer_helpers" in line))
+    texts = [*([f"{imports}\n"] if imports else []), *(text.rstrip() + "\n" for text in parts.texts)]
+    return "\n\n".join([*texts, f"{above}\n{body}" if above else body])
 
 
 def reset(name: str) -> None:
     """Forget that an exercise was solved, here and in the passport."""
-    entry = find(name)
+    entry = _asked(name, "reset")
     STATES.pop(entry.name, None)
     HINTS_SEEN.pop(entry.name, None)
     Passport.load().remove(entry.name)
-    print(f"exercise {name}: forgotten; write it again and run its cell")
+    print(f"exercise {entry.name}: forgotten; write it again and run its cell")
 
 
 @dataclass

@@ -18,11 +18,11 @@ RIGHT: attempts.Right = {
 
 MISTAKES: attempts.Mistakes = {
     "symlog": {
-        "return torch.log(1 + x)": r"symlog(\[-1.0\])",
-        "return torch.log1p(torch.abs(x))": r"symlog(\[-1.0\]) gave 0.6931, and -0.6931 is right",
-        "return torch.sign(x) * torch.log(torch.abs(x))": r"symlog(\[0.0\])",
+        "return torch.log(1 + x)": r"symlog(tensor(-1.0))",
+        "return torch.log1p(torch.abs(x))": r"symlog(tensor(-1.0)) gave 0.6931, and -0.6931 is right",
+        "return torch.sign(x) * torch.log(torch.abs(x))": "symlog(tensor(1.0)) gave 0.0, and 0.6931 is right",
         "return torch.sign(x) * torch.log(1 + torch.abs(x))": "near 0 symlog is the identity",
-        "return torch.sign(x) * torch.log10(1 + torch.abs(x))": r"symlog(\[1.0\]) gave 0.301, and 0.6931 is right",
+        "return torch.sign(x) * torch.log10(1 + torch.abs(x))": r"symlog(tensor(1.0)) gave 0.301, and 0.6931 is right",
         "torch.sign(x) * torch.log1p(torch.abs(x))": "gave None: is there a `return`",
         "return (torch.sign(x) * torch.log1p(torch.abs(x))).detach()": "no gradient flows back",
         "return torch.tensor([v.sign() * v.abs().log1p() for v in x.flatten()]).reshape(x.shape)": "no gradient|GPU",
@@ -32,19 +32,19 @@ MISTAKES: attempts.Mistakes = {
         "return torch.sing(x)": "AttributeError.*in the line `return torch.sing",
     },
     "symexp": {
-        "return torch.exp(x) - 1": r"symexp(\[-1.0\])",
-        "return torch.sign(x) * torch.exp(torch.abs(x))": r"symexp(\[1.0\]) gave 2.718, and 1.718 is right",
+        "return torch.exp(x) - 1": r"symexp(tensor(-1.0))",
+        "return torch.sign(x) * torch.exp(torch.abs(x))": r"symexp(tensor(1.0)) gave 2.718, and 1.718 is right",
         "return torch.sign(x) * (torch.exp(torch.abs(x)) - 1)": "subtracting 1 yourself leaves nothing",
-        "return torch.sign(x) * torch.expm1(x)": r"symexp(\[-1.0\]) gave 0.6321, and -1.718 is right",
-        "return torch.expm1(torch.abs(x))": r"symexp(\[-1.0\]) gave 1.718, and -1.718 is right",
-        "return torch.sign(x) * torch.expm1(torch.abs(x)).clamp(max=1e6)": r"symexp(symlog(-1e+08)) gave -1e+06",
+        "return torch.sign(x) * torch.expm1(x)": r"symexp(tensor(-1.0)) gave 0.6321, and -1.718 is right",
+        "return torch.expm1(torch.abs(x))": r"symexp(tensor(-1.0)) gave 1.718, and -1.718 is right",
+        "return torch.sign(x) * torch.expm1(torch.abs(x)).clamp(max=1e6)": r"symexp(tensor(-18.4)) gave -1000000.0, and",
     },
     "symlog_slope": {
-        "return 1 / (1 + x)": r"symlog_slope(\[-1.0\]) gave inf",
-        "return 1 / x.abs()": r"symlog_slope(\[0.0\]) gave inf",
-        "return torch.sign(x) / (1 + torch.abs(x))": r"symlog_slope(\[0.0\]) gave 0.0, and 1.0 is right",
-        "return 1 / (1 + x ** 2)": r"symlog_slope(\[3.0\]) gave 0.1, and 0.25 is right",
-        "return torch.log1p(torch.abs(x))": r"symlog_slope(\[0.0\]) gave 0.0, and 1.0 is right",
+        "return 1 / (1 + x)": r"symlog_slope(tensor(-1.0)) gave inf",
+        "return 1 / x.abs()": r"symlog_slope(tensor(1.0)) gave 1.0, and 0.5 is right",
+        "return torch.sign(x) / (1 + torch.abs(x))": r"symlog_slope(tensor(-1.0)) gave -0.5, and 0.5 is right",
+        "return 1 / (1 + x ** 2)": r"symlog_slope(tensor(3.0)) gave 0.1, and 0.25 is right",
+        "return torch.log1p(torch.abs(x))": r"symlog_slope(tensor(1.0)) gave 0.6931, and 0.5 is right",
     },
 }
 

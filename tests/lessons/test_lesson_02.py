@@ -45,25 +45,25 @@ RIGHT: attempts.Right = {
 
 MISTAKES: attempts.Mistakes = {
     "symexp_bins": {
-        "return torch.linspace(-limit, limit, n)": "the largest of symexp_bins(255) is 20, and symexp(20)",
+        "return torch.linspace(-limit, limit, n)": "symexp_bins(255) gave -20.0 at .0., and -485200000.0 is right",
         "y = torch.linspace(-limit, limit, n); return y.sign() * y.abs().expm1()": "not exactly antisymmetric",
-        "y = torch.linspace(-limit, limit, n); return y.exp() - 1": r"symexp_bins(255) has -1 at 0|does not rise",
-        "y = torch.linspace(0, limit, n); return y.expm1()": "has 0 at 0, and -4.85",
-        "y = torch.linspace(-20, 0, n // 2 + n % 2).abs().expm1(); return torch.cat([-y, y[: n // 2].flip(0)])": r"symexp_bins(5, 2.0) ends at 4.85165e+08, and symexp(2)",
+        "y = torch.linspace(-limit, limit, n); return y.exp() - 1": "symexp_bins(255) gave -1.0 at .0.",
+        "y = torch.linspace(0, limit, n); return y.expm1()": "gave 0.0 at .0., and -4852",
+        "y = torch.linspace(-20, 0, n // 2 + n % 2).abs().expm1(); return torch.cat([-y, y[: n // 2].flip(0)])": r"symexp_bins(5, 2.0) gave -485200000.0 at .0., and -6.389",
         "y = torch.linspace(-limit, 0, n // 2).abs().expm1(); return torch.cat([-y, y.flip(0)])": r"has shape (254,), not (255,)",
         "y = torch.linspace(0, limit, n // 2 + 1).expm1(); return torch.cat([-y.flip(0), y])": "has shape",
     },
     "two_hot_encoding": {
-        "return torch.nn.functional.one_hot((x[..., None] - bins).abs().argmin(-1), len(bins)).float()": "gave 1.0 at .0, 2., and 0.75 is right",
+        "return torch.nn.functional.one_hot((x[..., None] - bins).abs().argmin(-1), len(bins)).float()": "two_hot_encoding(tensor(0.5), .*) gave 1.0 at .2., and 0.75 is right",
         "i = torch.searchsorted(bins, x, right=True); w = (x - bins[i - 1]) / (bins[i] - bins[i - 1]); "
-        "return torch.zeros(*x.shape, len(bins)).scatter(-1, (i - 1)[..., None], (1 - w)[..., None])": "gave 0.0 at .0, 3., and 0.25 is right",
+        "return torch.zeros(*x.shape, len(bins)).scatter(-1, (i - 1)[..., None], (1 - w)[..., None])": "index 5 is out of bounds",
         "d = 1 / ((x[..., None] - bins).abs() + 1e-6); return d / d.sum(-1, keepdim=True)": "is right",
         "i = torch.searchsorted(bins, x, right=True).clamp(1, 4); w = (x - bins[i - 1]) / (bins[i] - bins[i - 1]); "
         "e = torch.zeros(*x.shape, len(bins)); e.scatter_(-1, (i - 1)[..., None], (1 - w)[..., None]); "
-        "return e.scatter_(-1, i[..., None], w[..., None])": r"two_hot_encoding(\[99.0\]",
+        "return e.scatter_(-1, i[..., None], w[..., None])": r"two_hot_encoding(tensor(99.0)",
         "i = torch.searchsorted(bins, x, right=True).clamp(1, 4); w = (x - bins[i - 1]) / (bins[i] - bins[i - 1]); "
         "e = torch.zeros(*x.shape, len(bins)); e.scatter_(-1, (i - 1)[..., None], w[..., None]); "
-        "return e.scatter_(-1, i[..., None], (1 - w)[..., None])": r"two_hot_encoding(\[2.0\]",
+        "return e.scatter_(-1, i[..., None], (1 - w)[..., None])": r"two_hot_encoding(tensor(2.0)",
     },
     "two_hot_loss": {
         "return -(two_hot_encoding(target, bins) * torch.softmax(logits, -1).log()).sum(-1)": "log_softmax",
@@ -71,11 +71,11 @@ MISTAKES: attempts.Mistakes = {
         "return -(two_hot_encoding(target, bins) * torch.log_softmax(logits, -1)).mean(-1)": "gave 0.3219",
         "return -(two_hot_encoding(target, bins) * torch.log_softmax(logits, -1)).sum()": "has shape",
         "return -(two_hot_encoding(target, bins) * torch.log_softmax(logits, 0)).sum(-1)": "and 1.609 is right",
-        "return -(two_hot_encoding(target, bins) * torch.log_softmax(logits, -1)).sum(-1)": "a gradient reaches the target",
-        "return -(two_hot_encoding(target.detach(), bins) * torch.log_softmax(logits.detach(), -1)).sum(-1)": "no gradient reaches the logits",
+        "return -(two_hot_encoding(target, bins) * torch.log_softmax(logits, -1)).sum(-1)": "a gradient reaches target",
+        "return -(two_hot_encoding(target.detach(), bins) * torch.log_softmax(logits.detach(), -1)).sum(-1)": "no gradient flows back to logits",
     },
     "two_hot_mean": {
-        "return (torch.softmax(logits, -1) * bins).sum(-1)": "flat logits over symexp_bins(255) mean",
+        "return (torch.softmax(logits, -1) * bins).sum(-1)": "two_hot_mean(zeros(255), symexp_bins(255)) gave .*, and 0.0 is right: .* pair each bin",
         "return (logits * bins).sum(-1)": "is right",
         "return bins[logits.argmax(-1)]": "is right",
         "return (torch.softmax(logits, 0) * bins).sum(-1)": "is right",

@@ -7,136 +7,136 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dreamer_helpers.course.checking import is_tensor_like, runs_on_meta, same_values, show
+from dreamer_helpers.course.checking import Call, Cases, Wrong, batches, call, show
 from dreamer_helpers.course.exercises import Exercise, register
 from dreamer_helpers.symlog import symexp_bins, two_hot_encoding, two_hot_loss, two_hot_mean
 
 Function = Callable[..., Tensor]
 FIVE = torch.tensor([-10.0, -2.0, 0.0, 2.0, 10.0])
+UNEVEN = torch.tensor([-3.0, -1.0, 0.5, 4.0])  # even in number, and no mirror image of themselves
 
 
 # ---------------------------------------------------------------------------------------------- bins
 
 
-def _bins(f: Function) -> None:
-    for n in (255, 63):
-        got, right = f(n), symexp_bins(n)
-        is_tensor_like(got, right, f"symexp_bins({n})")
-        falls = torch.nonzero(got.diff() <= 0).flatten().tolist()
-        assert not falls, (
-            f"symexp_bins({n}) does not rise: entry {falls[0]} is {got[falls[0]]:g}, the next {got[falls[0] + 1]:g}"
-        )
-        assert torch.isclose(got[-1], right[-1], rtol=1e-4), (
-            f"the largest of symexp_bins({n}) is {got[-1]:g}, and symexp(20) = {right[-1]:g} is right"
-        )
-        off = torch.nonzero(~torch.isclose(got, right, rtol=1e-4, atol=1e-5)).flatten().tolist()
-        assert not off, f"symexp_bins({n}) has {got[off[0]]:g} at {off[0]}, and {right[off[0]]:g} is right"
+def _bins() -> list[Call]:
+    return [call(*one) for one in ((255,), (63,), (), (5, 2.0), (63, 8.0), (255, 3.0), (3,), (9, 12.5))]
 
 
 def _mirrored(f: Function) -> None:
-    for n in (255, 63):
+    for n in (255, 63, 7):
         bins = f(n)
-        assert torch.equal(bins, -bins.flip(0)), (
-            f"symexp_bins({n}) is not exactly antisymmetric; its middle is {show(bins[n // 2 - 1 : n // 2 + 2])}. "
-            "linspace rounds its two halves differently: compute one half and mirror it"
-        )
-
-
-def _limit(f: Function) -> None:
-    got = f(5, 2.0)
-    right = symexp_bins(5, 2.0)
-    assert torch.isclose(got[-1], right[-1], rtol=1e-4), (
-        f"symexp_bins(5, 2.0) ends at {got[-1]:g}, and symexp(2) = {right[-1]:g} is right: use the limit"
-    )
+        if not torch.equal(bins, -bins.flip(0)):
+            raise Wrong(
+                f"symexp_bins({n}) is not exactly antisymmetric; its middle is {show(bins[n // 2 - 1 : n // 2 + 2])}. "
+                "linspace rounds its two halves differently: compute one half and mirror it"
+            )
 
 
 # ---------------------------------------------------------------------------------------------- encoding
 
 
-def _on_a_bin(f: Function) -> None:
-    same_values(f, two_hot_encoding, (torch.tensor([2.0]), FIVE), (torch.tensor([0.0]), FIVE))
+def _encoding() -> list[Call]:
+    on = [(x,) for x in (2.0, 0.0, -2.0, 10.0, -10.0)]
+    between = [(x,) for x in (0.5, -4.0, 1.0, -1.0, 6.0, -6.0, 9.9, 1e-4)]
+    beyond = [(x,) for x in (99.0, -99.0, 10.5, 1e9, -1e9)]
+    many = symexp_bins()
+    middles, ends = (many[1:] + many[:-1]) / 2, torch.tensor([1e9, -1e9, 0.3, -7.0, 1234.5, -1e6])
+    at = "two_hot_encoding({}, symexp_bins())"
+    return [
+        *batches(*on, *between, *beyond, shared=(FIVE,)),
+        *batches(*between, shared=(UNEVEN,)),
+        call(many, many, words=at.format("symexp_bins()"), slopes=False),
+        call(middles, many, words=at.format("(bins[1:] + bins[:-1]) / 2"), slopes=False),
+        call(ends, many, slopes=False),
+    ]
 
 
-def _between_bins(f: Function) -> None:
-    same_values(f, two_hot_encoding, (torch.tensor([0.5]), FIVE), (torch.tensor([-4.0]), FIVE))
-
-
-def _outside(f: Function) -> None:
-    same_values(
-        f, two_hot_encoding, (torch.tensor([99.0]), FIVE), (torch.tensor([-99.0]), FIVE), (torch.tensor([10.0]), FIVE)
-    )
-
-
-def _shapes_of_encoding(f: Function) -> None:
-    same_values(f, two_hot_encoding, (torch.linspace(-12, 12, 6).reshape(2, 3), FIVE))
-    runs_on_meta(f, torch.zeros(3), FIVE)
-
-
-def _mean_is_kept(f: Function) -> None:
-    bins = symexp_bins()
-    for x in (0.3, -7.0, 1234.5, -1e6):
-        mean = (f(torch.tensor([x]), bins).double() * bins).sum().item()
-        assert abs(mean - x) < 1e-3 * abs(x), f"the mean of the encoding of {x:g} is {mean:g}, and {x:g} is right"
+def _not_a_number(f: Function) -> None:
+    """torch sorts NaN behind all numbers, so that some clip it to the last bin; but it is no number in the midst."""
+    got = f(torch.tensor([float("nan")]), FIVE)
+    if not got.isnan().any() and got[0, -1] != 1.0:
+        raise Wrong(
+            f"two_hot_encoding(tensor([nan]), ...) gave {show(got[0])}: what is no number must not become an ordinary "
+            "one, or a fault elsewhere is never seen; let it stay NaN"
+        )
 
 
 # ---------------------------------------------------------------------------------------------- loss
 
 
-def _loss_values(f: Function) -> None:
-    flat, sure = torch.zeros(1, 5), torch.tensor([[0.0, 0.0, 0.0, 8.0, 0.0]])
-    for logits in (flat, sure):
-        same_values(f, two_hot_loss, *((logits, torch.tensor([x]), FIVE) for x in (2.0, 0.5, -4.0)))
+def _rows(*scales: float, n: int = 5) -> list[Tensor]:
+    """Rows of logits, one of each size."""
+    generator = torch.Generator().manual_seed(0)
+    return [scale * torch.randn(n, generator=generator) for scale in scales]
 
 
-def _loss_shape(f: Function) -> None:
-    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
-    same_values(f, two_hot_loss, (logits, torch.linspace(-12, 12, 6).reshape(2, 3), FIVE))
-
-
-def _large_logits(f: Function) -> None:
-    loss = f(torch.tensor([[0.0, 0.0, 0.0, 200.0, 0.0]]), torch.tensor([0.0]), FIVE)
-    assert torch.isclose(loss, torch.tensor(200.0)).all(), (
-        f"with logits [0, 0, 0, 200, 0] and the target in the middle the loss is {show(loss)}, and [200.0] is right: "
-        "the logarithm of a softmax that became 0 is lost; take log_softmax"
-    )
-
-
-def _gradient_to_logits_only(f: Function) -> None:
-    logits = torch.tensor([[0.0, 0.0, 1.0, 2.0, 0.0]], requires_grad=True)
-    target = torch.tensor([0.5], requires_grad=True)
-    loss = f(logits, target, FIVE)
-    assert loss.requires_grad, "no gradient reaches the logits"
-    slopes = torch.autograd.grad(loss.sum(), [logits, target], allow_unused=True)
-    right = torch.softmax(logits.detach(), -1) - torch.tensor([[0.0, 0.0, 0.75, 0.25, 0.0]])
-    assert slopes[0] is not None and torch.allclose(slopes[0], right, atol=1e-5), (
-        f"with logits [0, 0, 1, 2, 0] and the target 0.5 the gradient is {show(slopes[0])}, and {show(right)} is right"
-    )
-    assert slopes[1] is None or not slopes[1].any(), "a gradient reaches the target: detach it"
+def _loss() -> list[Call]:
+    flat, sure = torch.zeros(5), torch.tensor([0.0, 0.0, 0.0, 8.0, 0.0])
+    plain = [(row, torch.tensor(x)) for row in (flat, sure) for x in (2.0, 0.5, -4.0)]
+    targets = torch.tensor([0.5, -4.0, 99.0, -10.0, 10.0, 1.0, -99.0])
+    rows = list(zip(_rows(1.0, 1.0, 3.0, 0.01, 1.0, 10.0, 2.0), targets, strict=True))
+    lost = "the logarithm of a softmax that became 0 is lost, and exp overflows; `log_softmax` does neither"
+    large = [(200.0 * torch.eye(5)[3], torch.tensor(0.0)), (1000.0 * torch.eye(5)[1], torch.tensor(9.0)),
+             (-1000.0 * torch.eye(5)[4], torch.tensor(-0.5)), (torch.full((5,), -1000.0), torch.tensor(1.0)),
+             (torch.tensor([1000.0, -1000.0, 0.0, 999.0, 3.0]), torch.tensor(0.3))]  # fmt: skip
+    many = torch.tensor([0.3, -1e6, 1e9])
+    return [
+        *batches(*plain, shared=(FIVE,)),
+        *batches(*rows, shared=(FIVE,)),
+        *batches(*large, *rows[:2], shared=(FIVE,), why=lost, slopes=False),
+        *batches(*((row[:4], x) for row, x in rows[:4]), shared=(UNEVEN,)),
+        call(torch.stack(_rows(1.0, 5.0, 30.0, n=255)), many, symexp_bins(), slopes=False),
+    ]
 
 
 # ---------------------------------------------------------------------------------------------- mean
 
 
-def _mean_values(f: Function) -> None:
-    same_values(
-        f, two_hot_mean, (torch.tensor([0.0, 0.0, 0.0, 20.0, 0.0]), FIVE), (torch.tensor([0.0, 0, 1, 1, 2]), FIVE),
-        (torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0)), FIVE),
-        (torch.tensor([0.0, 1, 3]), torch.tensor([-1.0, 0.5, 3.0])), (torch.tensor([1.0, 0, 0, 2]), FIVE[:4]),
-    )  # fmt: skip
+def _mean() -> list[Call]:
+    plain = [torch.tensor(row) for row in ([0.0, 0, 0, 20, 0], [0.0, 0, 1, 1, 2], [3.0, 0, 0, 0, 1])]
+    rows = _rows(1.0, 3.0, 0.3, 10.0)
+    large = [1000.0 * torch.eye(5)[3], -1000.0 * torch.eye(5)[0], torch.full((5,), 1000.0), *_rows(300.0, 1.0)]
+    over = "exp overflows, or leaves nothing; `softmax` does neither"
+    return [
+        *batches(*plain, shared=(FIVE,)),
+        *batches(*rows, shared=(FIVE,)),
+        *batches(*large, shared=(FIVE,), why=over, slopes=False),
+        *batches(*(row[:4] for row in rows), shared=(UNEVEN,)),
+        *batches(*(row[:4] for row in rows), shared=(FIVE[[0, 1, 3, 4]],)),
+        call(torch.tensor([0.0, 1, 3]), torch.tensor([-1.0, 0.5, 3.0])),
+        *_cancelling(),
+        call(torch.stack(_rows(1.0, 5.0, 30.0, n=255)), symexp_bins(), slopes=False, double=False),
+    ]
 
 
-def _exact_zero(f: Function) -> None:
+def _cancelling() -> list[Call]:
+    """Logits that mirror themselves, at all bins or at all but a few: what is large has to cancel to nothing."""
+    why = (
+        "the bins reach to 4.85e8, where float32 has no digits left for small sums: pair each bin with its mirror "
+        "image before anything is added"
+    )
+    calls = []
     for n in (255, 64):
-        got = f(torch.zeros(n), symexp_bins(n))
-        assert got.item() == 0.0, (
-            f"flat logits over symexp_bins({n}) mean {got.item():.4g}, and exactly 0 is right. The bins reach to "
-            "4.85e8, where float32 has no digits left for small sums: pair each bin with its mirror image first"
-        )
+        bins, words = symexp_bins(n), f"two_hot_mean({{}}, symexp_bins({n}))"
+        (half,) = _rows(1.0, n=n)
+        wide = (half + half.flip(0)) / 2  # its own mirror image
+        near, far = wide.clone(), wide.clone()
+        near[n // 2 + 8] += 1.0
+        far[bins.abs() > 2e8] = -26.0
+        far[-1] += 1.0
+        for logits, name in (
+            (torch.zeros(n), f"zeros({n})"), (wide, "logits that mirror themselves"),
+            (near, "logits that mirror themselves but for one, at a small bin"),
+            (far, "logits that mirror themselves but for one, at a hardly likely bin"),
+        ):  # fmt: skip
+            calls.append(call(logits, bins, words=words.format(name), why=why, slopes=False, double=False))
+    return calls
 
 
 register(
     Exercise(
-        "symexp_bins", "02", symexp_bins, (_bins, _limit, _mirrored),
+        "symexp_bins", "02", symexp_bins, (Cases(_bins, atol=1e-5), _mirrored),
         (
             "Evenly spaced in symlog space from -limit to limit, then through symexp.",
             "`torch.linspace(-limit, 0, ...)` gives the lower half with the middle. How many entries is that, of n?",
@@ -147,7 +147,7 @@ register(
     ),
     Exercise(
         "two_hot_encoding", "02", two_hot_encoding,
-        (_on_a_bin, _between_bins, _outside, _shapes_of_encoding, _mean_is_kept),
+        (Cases(_encoding, atol=1e-5, gradient=("x",), double=False), _not_a_number),
         (
             "Find the two neighbours first: `torch.searchsorted(bins, x, right=True)` counts the bins that are <= x.",
             "The weight of the upper neighbour is (x - below) / (above - below); the lower one gets the rest. Clamp "
@@ -158,7 +158,8 @@ register(
         minutes=10, slot="two_hot_encoding",
     ),
     Exercise(
-        "two_hot_loss", "02", two_hot_loss, (_loss_values, _loss_shape, _large_logits, _gradient_to_logits_only),
+        "two_hot_loss", "02", two_hot_loss,
+        (Cases(_loss, atol=1e-5, double_rtol=1e-6, gradient=("logits", "target")),),
         (
             "Cross-entropy: minus the sum over bins of encoding times log-probability.",
             "`torch.log_softmax(logits, -1)` is safe where log(softmax) is not. Sum over the last axis only.",
@@ -167,7 +168,7 @@ register(
         minutes=4, slot="two_hot_loss", uses=("two_hot_encoding",),
     ),
     Exercise(
-        "two_hot_mean", "02", two_hot_mean, (_mean_values, _exact_zero),
+        "two_hot_mean", "02", two_hot_mean, (Cases(_mean, rtol=1e-3, gradient=("logits",)),),
         (
             "The expected bin: softmax, times bins, summed over the last axis.",
             "That passes all but one check. -4.85e8 and 4.85e8 have to cancel before anything small is added.",
