@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dreamer_helpers.course.checking import is_tensor_like, runs_on_meta, same_values, show
+from dreamer_helpers.course.checking import Call, Cases, Wrong, apart, call, is_tensor_like, show
 from dreamer_helpers.course.exercises import Exercise, register
 from dreamer_helpers.world_model import Losses, previous_actions, total_loss
 
@@ -30,7 +30,8 @@ def _in_words(f: Function, firsts: tuple[int, ...], steps: int, why: str) -> Non
     got = f(action.clone(), is_first.clone())
     what = f"for the actions {show(action.flatten())} and episodes that begin at the steps {list(firsts)} the result"
     is_tensor_like(got, wanted, what)
-    assert torch.equal(got, wanted), f"{what} is {show(got.flatten())}, and {show(wanted.flatten())} is right: {why}"
+    if not torch.equal(got, wanted):
+        raise Wrong(f"{what} is {show(got.flatten())}, and {show(wanted.flatten())} is right: {why}")
 
 
 def _one_step_later(f: Function) -> None:
@@ -47,17 +48,10 @@ def _new_episodes(f: Function) -> None:
     _in_words(f, (2, 3), 6, why)
 
 
-def _rows_for_themselves(f: Function) -> None:
-    generator = torch.Generator().manual_seed(0)
-    for shape in ((3, 6, 2), (2, 5, 4), (1, 1, 3), (4, 1, 1)):
-        action = torch.randn(shape, generator=generator)
-        same_values(f, previous_actions, (action, torch.rand(shape[:2], generator=generator) < 0.4))
-
-
-def _other_types_and_devices(f: Function) -> None:
-    action, is_first = _numbered((0, 2), 4)
-    same_values(f, previous_actions, (action.double(), is_first))
-    runs_on_meta(f, action, is_first)
+def _sequences() -> list[Call]:
+    """Rows with beginnings of their own, and whatever is 1."""
+    shapes = [(3, 6, 2), (2, 5, 4), (1, 1, 3), (4, 1, 1)]
+    return [call(*_numbered((0, 2), 4)), *(call(torch.randn(shape), torch.rand(shape[:2]) < 0.4) for shape in shapes)]
 
 
 # ---------------------------------------------------------------------------------------------- the weighted sum
@@ -69,11 +63,12 @@ def _adds_up(f: Function, losses: Losses, scales: dict[str, float], why: str) ->
     given, factors = {name: loss.clone() for name, loss in losses.items()}, dict(scales)
     got, what = f(given, factors), f"total_loss({_shown(losses)}, {scales})"
     is_tensor_like(got, wanted, what)
-    assert torch.isclose(got, wanted, rtol=1e-5), (
-        f"{what} gave {got.item():.7g}, and {wanted.item():.7g} is right: {why}"
-    )
+    if not torch.isclose(got, wanted, rtol=1e-5):
+        one, other = apart(got.item(), wanted.item())
+        raise Wrong(f"{what} gave {one}, and {other} is right: {why}")
     same = given.keys() == losses.keys() and all(torch.equal(given[name], losses[name]) for name in losses)
-    assert same and factors == scales, f"{what} changed its input"
+    if not same or factors != scales:
+        raise Wrong(f"{what} changed its input: leave both dictionaries as they are")
 
 
 def _shown(losses: Losses) -> str:
@@ -99,29 +94,20 @@ def _scales(f: Function) -> None:
     _adds_up(f, wide, {"image": 1e-4}, "each mean times its own scale, be it large, small or negative")
 
 
-def _gradients(f: Function) -> None:
-    losses = {"dyn": torch.ones(2, 3, requires_grad=True), "rep": torch.ones(4, requires_grad=True)}
-    total = f(dict(losses), {"rep": 0.1})
-    assert isinstance(total, Tensor) and total.requires_grad, "no gradient flows back: was a loss detached, or .item()?"
-    slopes = torch.autograd.grad(total, list(losses.values()), allow_unused=True)
-    for (name, loss), slope, scale in zip(losses.items(), slopes, (1.0, 0.1), strict=True):
-        right = torch.full_like(loss, scale / loss.numel())
-        assert slope is not None, f"no gradient reaches the loss {name!r}"
-        assert torch.allclose(slope, right), (
-            f"the gradient in {name!r}, {loss.numel()} entries with the scale {scale:g}, is {show(slope.flatten())}, "
-            f"and {show(right.flatten())} is right"
-        )
-
-
-def _types_and_devices_of_the_sum(f: Function) -> None:
-    _adds_up(f, {name: loss.double() for name, loss in PAIR.items()}, {"rep": 0.1}, "float64 in, float64 out")
-    runs_on_meta(lambda a, b: f({"dyn": a, "rep": b}, {"rep": 0.1}), *PAIR.values())
+def _sums() -> list[Call]:
+    """The same for gradients, for float64, and as if on a GPU; losses of the shapes that they have in the agent."""
+    shapes = {"dyn": (2, 3), "rep": (2, 3), "actor": (5, 4), "replay_critic": (2, 1)}
+    losses = {name: torch.rand(shape) for name, shape in shapes.items()}
+    words = (
+        "total_loss({dyn (2, 3), rep (2, 3), actor (5, 4), replay_critic (2, 1)}, {'rep': 0.1, 'replay_critic': 0.3})"
+    )
+    return [call(PAIR, {"rep": 0.1}), call(losses, {"rep": 0.1, "replay_critic": 0.3}, words=words)]
 
 
 register(
     Exercise(
         "previous_actions", "09", previous_actions,
-        (_one_step_later, _sequence_in_the_midst, _new_episodes, _rows_for_themselves, _other_types_and_devices),
+        (_one_step_later, _sequence_in_the_midst, _new_episodes, Cases(_sequences, gradient=())),
         (
             "Write five steps on paper, an episode that ends at step 2 and one that begins at step 3. Draw an arrow "
             "from each action to the observation that it led to. Which steps does no arrow reach?",
@@ -134,7 +120,7 @@ register(
         minutes=8, slot="",
     ),
     Exercise(
-        "total_loss", "09", total_loss, (_means, _scales, _gradients, _types_and_devices_of_the_sum),
+        "total_loss", "09", total_loss, (_means, _scales, Cases(_sums)),
         (
             "Go through `losses.items()`. What becomes of a loss of shape (16, 16), before it meets its scale?",
             "`scales.get(name, 1.0)` is the scale, or 1 where there is none. A scale of 0 is a scale too.",
