@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
 import attempts
+from dreamer_helpers.agent import split_context
+from dreamer_helpers.world_model import previous_actions
 
 RIGHT: attempts.Right = {
     "previous_actions": [
@@ -98,3 +102,15 @@ def test_another_right_answer_passes(name: str, source: str) -> None:
 @attempts.wrong_answers(MISTAKES)
 def test_a_planted_mistake_is_named(name: str, body: str, words: str) -> None:
     attempts.assert_named(name, body, words)
+
+
+def test_what_led_to_each_step() -> None:
+    """The table at the top of world_model.py, and what training makes of a batch, with the zeros that the model adds."""
+    action = torch.tensor([10.0, 11.0, 12.0, 20.0, 21.0])[None, :, None]
+    is_first = torch.tensor([[True, False, False, True, False]])
+    assert previous_actions(action, is_first).flatten().tolist() == [0.0, 10.0, 11.0, 0.0, 20.0]
+    batch = {"action": torch.randn(3, 7, 2), "is_first": torch.rand(3, 7) < 0.4}
+    batch |= {"deter": torch.zeros(3, 7, 4), "stoch": torch.zeros(3, 7, 2)}
+    _, steps = split_context(batch, classes=4)
+    shifted = steps["prev_action"] * ~steps["is_first"][..., None]
+    assert torch.equal(shifted, previous_actions(batch["action"], batch["is_first"])[:, 1:])
