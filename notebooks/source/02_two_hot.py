@@ -62,7 +62,7 @@ print("loss", round(loss.item(), 4), "  gradient", [round(g, 4) for g in logits.
 #
 # ## 2. Bins: classes that mean numbers
 #
-# *How would you place 255 bins, if a number may be 0.1 or a hundred million?* Evenly is no good: neighbours would stand
+# Where to place 255 bins, if a number may be 0.1 or a hundred million? Evenly is no good: neighbours would stand
 # 787,402 apart. Evenly *in symlog space* is better: dense near 0, ever wider far out.
 #
 # $$b_i = \mathrm{symexp}(y_i), \qquad y = (-20, \dots, 20) \text{ in } n \text{ even steps}$$
@@ -271,8 +271,9 @@ print("flat logits, summed as they come:", (flat * bins).sum().item())
 #
 # ### Your turn: `two_hot_mean`
 # *About 6 minutes.* Input: `logits` `(..., n)` and `bins` `(n,)`, n even or odd, and not always mirrored. Output:
-# `(...)`, through which the gradient reaches the logits. Softmax; pair each bin of the upper half with the one at the mirrored place, as in the equation (with n odd the
-# middle one stays alone); then the sum. Flat logits over antisymmetric bins must give exactly 0.
+# `(...)`, through which the gradient reaches the logits. Softmax; pair each bin of the upper half with the one at the
+# mirrored place, as in the equation (with n odd the middle one stays alone); then the sum. Flat logits over antisymmetric
+# bins must give exactly 0.
 
 
 # %%
