@@ -128,7 +128,6 @@ chosen = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])[None, :, None]  # (1, 5, 1), th
 begins = torch.tensor([[True, False, False, True, False]])
 print("chosen  ", chosen.flatten().tolist())
 print("led here", previous_actions(chosen, begins).flatten().tolist())
-
 before = previous_actions(batch["action"], batch["is_first"])  # (16, 17, 2), of the whole batch
 
 # %% [markdown]
@@ -173,9 +172,9 @@ is_terminal = steps["is_terminal"][:, -last:]
 dream = agent.parts.dream(
     agent.world_model,  # answers
     agent.actor,  # acts
-    starts,  # 128 states to begin from
+    starts,  # the states to begin from
     is_terminal.flatten(),  # which of them are an end already
-    config.imagination_horizon,  # 15 steps
+    config.imagination_horizon,  # how many steps
     chance,  # draws actions and latents
 )
 count, horizon = len(starts.deter), config.imagination_horizon
