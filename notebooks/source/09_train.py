@@ -10,7 +10,7 @@
 # | You will be able to | follow a gradient step of DreamerV3 part by part; train, judge and keep an agent; see it dream |
 # | You need | lessons 00 to 02. Lessons 03 to 08, which build the other parts, are not written yet: here you use those parts finished |
 # | Reading | about 35 minutes |
-# | Computing | COMPUTING |
+# | Computing | 7 to 20 minutes on two CPU cores, by their speed and by what else they do: 20 in the run shown here, beside other work (a Colab GPU was not at hand to measure) |
 # | Exercises | 2, and one to go further |
 
 # %%
@@ -531,18 +531,19 @@ print(f"mean, if each step counts as at least {floor}: {np.maximum(every, floor)
 
 # %% [markdown]
 # At step 0. The light is a coin toss, which nobody foresees: whoever gives either colour one half pays $\ln 2 = 0.69$ nats.
-# The model pays that KLTIMES, as the line latent by latent shows: it draws each latent by itself, so each that
-# names the colour has to be guessed anew. All that follows is a matter of the actions, and costs next to nothing.
+# The model pays that three times, as the line latent by latent shows: three of its eight latents name the colour, and as
+# each is drawn by itself, each has to be guessed anew. All that follows is a matter of the actions, and costs next to
+# nothing.
 #
-# Why then does the curve of `dyn` lie above the plain mean? Because of the **free nats**. A step whose KL is below
+# Why then does the curve of `dyn` lie above the plain mean, 0.22? Because of the **free nats**. A step whose KL is below
 # `free_nats` (0.1 in the preset `cpu`, 1 in the paper) counts as if it were just that, a constant without a gradient:
-# what is foreseen well enough is left alone. So `dyn` and `rep` can never fall below 0.1, and where the line is flat you see
-# that floor, plus the light's surprise spread over a walk.
+# what is foreseen well enough is left alone. Nine steps in ten are. So `dyn` and `rep` can never fall below 0.1, and where the
+# line is flat you see that floor, plus the light's surprise spread over a walk.
 
 # %% [markdown]
 # ### Where the memory lives
 # Two walks, one after a blue light and one after an orange one. The model sees **one** frame of each, the one with the
-# light. Then it is told only the actions, and dreams the rest.
+# light. Then it is told only the actions (0 up, 1 right, 2 down, 3 left), and dreams the rest.
 
 # %%
 UP, RIGHT, DOWN, LEFT = range(4)
@@ -579,11 +580,11 @@ for cue, walk in zip(("blue", "orange"), memory, strict=True):
 figure = plots.new_figure(7.0, 4.6)
 for axes, cue in zip(figure.subplots(2, 1), ("blue", "orange"), strict=True):
     films = [forced[cue, word].dreamed for word in ("up", "down")]
-    plots.draw_frames(axes, films, f"after a {cue} light: told to turn up, told to turn down")
+    plots.draw_frames(axes, films, f"{cue} light: told to turn up, told to turn down")
 plots.Picture(
     figure,
-    "Four dreams of six frames. In each a light is seen in the first frame only, and a white square walks right to the "
-    "junction. After blue the last frame shows the prize in the lower arm, whether the square turned up, away from "
+    "Four dreams. In each a light is seen in the first frame only, and a white square moves along a corridor to the junction "
+    "at its right end. After blue the last frame shows the prize in the lower arm, whether the square turned up, away from "
     "it, or down; after orange it shows the prize in the upper arm both times.",
 )
 
@@ -677,7 +678,8 @@ Scrubber(
 print("\n".join(captions))
 
 # %% [markdown]
-# Four steps to the junction and one turn: 5 is the earliest. NIGHTTEXT
+# Four steps to the junction and one turn: 5 is the earliest. This dreamer dawdles, as it did on its walks, and
+# arrives at step 11, with a reward of 1 and nothing to come.
 #
 # Look at what it does after the turn. In its life an episode ended there, and the model never had to say what comes
 # after an end, so what it dreams beyond is nobody's promise. The actor is not misled by it: where *goes on* falls to about
