@@ -10,7 +10,7 @@
 # | You will be able to | follow a gradient step of DreamerV3 part by part; train, judge and keep an agent; see it dream |
 # | You need | lessons 00 to 02. Lessons 03 to 08, which build the other parts, are not written yet: here you use those parts finished |
 # | Reading | about 35 minutes |
-# | Computing | COMPUTING |
+# | Computing | 7 to 20 minutes on two CPU cores, by their speed and by what else they do: 17 in the run shown here, on a slow machine (a Colab GPU was not at hand to measure) |
 # | Exercises | 2, and one to go further |
 
 # %%
@@ -359,13 +359,13 @@ print(f"last mean of ten: {mean10[-1]:.0f};  the last five episodes: {scores[-5:
 cartpole.summary()
 
 # %% [markdown]
-# The mean passes 400 at step 5,714 of the run shown here. **Now look at the right end of the curve: it falls.** After a
-# row of full 500s the last four episodes have 455, 389, 286 and 451 steps. Why? **Not known.** On the right, the error of
-# *vector* has nearly tripled since step 7,000, well before the first of the short episodes. So a model that gets worse may
-# be the cause. It may as well be that an agent which balances too well sees no falls any more and unlearns them, or
-# something else: what comes first need not be the cause. To find out one would train on from step 7,000 with the model
-# held still, and with the actor held still; that was not done. It happens to some seeds and not to others: the README
-# shows five, with the worst one named, and the command that remakes the table. One seed is an anecdote.
+# The mean passes 400 at step 5,269 of the run shown here. **Now look at the right end of the curve: it falls**, from 454
+# at step 7,269 to 336 at the end, and one of the last five episodes has 138 steps. Why? **Not known.** On the right, the
+# error of *vector* doubles at about step 8,000, just when the short episodes come back. So a model that gets worse may be
+# the cause; or it is the consequence, as the falls that come back are something that the model has not seen for a long
+# while. To find out one would train on from step 7,000 with the model held still, and with the actor held still; that was
+# not done. It happens to some seeds and not to others: the README shows five, with the worst one named, and the command
+# that remakes the table. One seed is an anecdote.
 #
 # Two lines of the right picture never reach 0, and nothing is broken. That of the *reward* lies flat at 0.21: the reward
 # is always 1, which lies between the bins 0.91 and 2.63, and 0.21 nats is the entropy of that two-hot target. No
@@ -389,10 +389,11 @@ for name, greedy in (("greedy", True), ("sampled", False)):
     print(f"{name:<8} mean {np.mean(scores):6.1f}   worst {min(scores):4.0f}   of {episodes}")
 
 # %% [markdown]
-# The fall shows here too: acting greedily, the averaged agent holds the pole for 377 steps on average and never for less
-# than 287, not for 500. Drawing its actions, an agent usually does worse than acting greedily, as the preset `cpu` pays for
-# curiosity (`entropy_coef` is 0.03, a hundred times the paper's): so short a training must try things out, and goes on
-# trying. In this run it is the other way round, and why that is we do not know either.
+# Greedily the averaged agent holds the pole to the end of all hundred episodes; drawing its actions, as in training, it
+# falls in some of them, once after 166 steps. So the fall of the curve is partly the price of trying things out: the
+# preset `cpu` pays for curiosity (`entropy_coef` is 0.03, a hundred times the paper's), as so short a training must try,
+# and it goes on trying when there is nothing left to find. The same agent, judged in two ways, is perfect or is not: say
+# which one you report.
 #
 # ### Its dream
 # The agent plays an episode. The model sees its first five steps; then it is told only the actions and must imagine
@@ -531,18 +532,19 @@ print(f"mean, if each step counts as at least {floor}: {np.maximum(every, floor)
 
 # %% [markdown]
 # At step 0. The light is a coin toss, which nobody foresees: whoever gives either colour one half pays $\ln 2 = 0.69$ nats.
-# The model pays that KLTIMES, as the line latent by latent shows: it draws each latent by itself, so each that
-# names the colour has to be guessed anew. All that follows is a matter of the actions, and costs next to nothing.
+# The model pays that three times, as the line latent by latent shows: three of its eight latents name the colour, and as
+# each is drawn by itself, each has to be guessed anew. All that follows is a matter of the actions, and costs next to
+# nothing.
 #
-# Why then does the curve of `dyn` lie above the plain mean? Because of the **free nats**. A step whose KL is below
+# Why then does the curve of `dyn` lie above the plain mean, 0.22? Because of the **free nats**. A step whose KL is below
 # `free_nats` (0.1 in the preset `cpu`, 1 in the paper) counts as if it were just that, a constant without a gradient:
-# what is foreseen well enough is left alone. So `dyn` and `rep` can never fall below 0.1, and where the line is flat you see
-# that floor, plus the light's surprise spread over a walk.
+# what is foreseen well enough is left alone. Nine steps in ten are. So `dyn` and `rep` can never fall below 0.1, and where the
+# line is flat you see that floor, plus the light's surprise spread over a walk.
 
 # %% [markdown]
 # ### Where the memory lives
 # Two walks, one after a blue light and one after an orange one. The model sees **one** frame of each, the one with the
-# light. Then it is told only the actions, and dreams the rest.
+# light. Then it is told only the actions (0 up, 1 right, 2 down, 3 left), and dreams the rest.
 
 # %%
 UP, RIGHT, DOWN, LEFT = range(4)
@@ -579,11 +581,11 @@ for cue, walk in zip(("blue", "orange"), memory, strict=True):
 figure = plots.new_figure(7.0, 4.6)
 for axes, cue in zip(figure.subplots(2, 1), ("blue", "orange"), strict=True):
     films = [forced[cue, word].dreamed for word in ("up", "down")]
-    plots.draw_frames(axes, films, f"after a {cue} light: told to turn up, told to turn down")
+    plots.draw_frames(axes, films, f"{cue} light: told to turn up, told to turn down")
 plots.Picture(
     figure,
-    "Four dreams of six frames. In each a light is seen in the first frame only, and a white square walks right to the "
-    "junction. After blue the last frame shows the prize in the lower arm, whether the square turned up, away from "
+    "Four dreams. In each a light is seen in the first frame only, and a white square moves along a corridor to the junction "
+    "at its right end. After blue the last frame shows the prize in the lower arm, whether the square turned up, away from "
     "it, or down; after orange it shows the prize in the upper arm both times.",
 )
 
@@ -677,7 +679,8 @@ Scrubber(
 print("\n".join(captions))
 
 # %% [markdown]
-# Four steps to the junction and one turn: 5 is the earliest. NIGHTTEXT
+# Four steps to the junction and one turn: 5 is the earliest. This dreamer dawdles, as it did on its walks, and
+# arrives at step 11, with a reward of 1 and nothing to come.
 #
 # Look at what it does after the turn. In its life an episode ended there, and the model never had to say what comes
 # after an end, so what it dreams beyond is nobody's promise. The actor is not misled by it: where *goes on* falls to about
