@@ -8,7 +8,7 @@ PEERS  := build/peers
 COLAB  := build/colab
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab fresh test check mutants colab notebooks answers bench bench-growth bench-peers results format clean
+.PHONY: help setup lab fresh test check mutants colab notebooks html answers bench bench-growth bench-peers results format clean
 
 help:             ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -24,6 +24,7 @@ $(READY): pyproject.toml constraints.txt
 	# torch first and pinned: the CPU build; everything else then finds it in place
 	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[lab,test,minigrid]'
+	$(BIN)/python tools/lab.py prepare
 	@touch $@
 
 lab: setup        ## open the course in JupyterLab, on your own copies; LESSON=09 opens one lesson
@@ -55,6 +56,9 @@ $(COLAB): tests/colab.txt
 
 notebooks: setup  ## build the committed notebooks from their sources; LESSON=09 builds one
 	$(BIN)/python tools/build_notebooks.py $(LESSON)
+
+html: setup       ## write the lessons as pages that need no network to build/html; LESSON=09 writes one
+	$(BIN)/jupyter nbconvert --to html --output-dir=build/html notebooks/$(LESSON)*.ipynb
 
 answers: setup    ## write the teacher's set to answers/: every exercise solved
 	$(BIN)/python tools/build_notebooks.py --answers

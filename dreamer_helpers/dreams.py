@@ -13,7 +13,7 @@ from dreamer_helpers import device as hardware
 from dreamer_helpers.agent import DreamerV3
 from dreamer_helpers.envs import VectorEnv
 from dreamer_helpers.errors import UserError
-from dreamer_helpers.world_model import State
+from dreamer_helpers.world_model import State, previous_actions
 
 
 @dataclass
@@ -113,11 +113,11 @@ def dream_on(agent: DreamerV3, episode: Episode, at: int = 0, horizon: int = 15,
 
 def _watch(agent: DreamerV3, episode: Episode, steps: int, generator: torch.Generator) -> State:
     """The model's states (1, steps, ...) over the first steps of an episode."""
-    model, actions = agent.world_model, episode.action[:steps]
-    previous = np.concatenate([np.zeros_like(actions[:1]), actions[:-1]])  # a_{t-1} stands with step t
-    arrays = {**{k: v[:steps] for k, v in episode.obs.items()}, "is_first": episode.is_first[:steps], "prev": previous}
-    seen = agent.to_device({key: value[None] for key, value in arrays.items()})
-    states, _ = model.observe(model.initial(1), model.encode(seen), seen["prev"], seen["is_first"], generator)
+    model = agent.world_model
+    arrays = {**episode.obs, "is_first": episode.is_first, "action": episode.action}
+    seen = agent.to_device({key: value[None, :steps] for key, value in arrays.items()})
+    previous = previous_actions(seen["action"], seen["is_first"])
+    states, _ = model.observe(model.initial(1), model.encode(seen), previous, seen["is_first"], generator)
     return states
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dreamer_helpers.video import to_uint8
+from dreamer_helpers.video import Shown, to_uint8
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,14 +21,11 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
 
-class Picture:
+class Picture(Shown):
     """A figure as the output of a cell: a PNG on white, readable in the dark theme too, and its description."""
 
-    def __init__(self, figure: Figure, alt: str):
-        self.data, self.alt = render(figure), alt
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return {"image/png": base64.b64encode(self.data).decode(), "text/plain": self.alt}
+    def __init__(self, figure: Figure, alt: str, caption: str = ""):
+        super().__init__(render(figure), alt, caption)
 
 
 def render(figure: Figure) -> bytes:

@@ -69,6 +69,15 @@ class State(NamedTuple):
         return State(*(torch.stack(part, 1) for part in zip(*states, strict=True)))
 
 
+def previous_actions(action: Tensor, is_first: Tensor) -> Tensor:
+    """The action before each step, a_{t-1}: (B, T, A) and bool (B, T) -> (B, T, A).
+
+    Zeros where there was none: at the first step of the sequence, and at the first of every episode.
+    """
+    before = torch.cat([torch.zeros_like(action[:, :1]), action[:, :-1]], 1)
+    return before.masked_fill(is_first[..., None], 0.0)
+
+
 # ------------------------------------------------------------------------------------------- sequence model
 
 

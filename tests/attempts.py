@@ -100,8 +100,9 @@ def assert_moves(make: Callable[[], Explorer], values: Mapping[str, Any], words:
     assert explorer.set(**values) is explorer
     assert words in explorer.alt, explorer.alt
     assert words in explorer.words.value
+    assert words in explorer.picture.tooltip
     after = pixels(explorer.picture.value)
     assert after.shape == before.shape
     assert (after != before).any(), "nothing moved"
     np.testing.assert_array_equal(pixels(explorer.still()), after)
-    assert set(explorer.bundle()) == {VIEW, "image/png", "text/plain"}
+    assert set(explorer.bundle()) == {VIEW, "text/html", "text/plain"}

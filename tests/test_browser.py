@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +29,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import lab  # noqa: E402
 
+LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
              "--disable-component-update", "--disable-sync", "--no-first-run"]  # fmt: skip
@@ -108,6 +111,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
     home, course = tmp_path_factory.mktemp("jupyter"), tmp_path_factory.mktemp("course")
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         lab.copy(notebook, course)
+    shutil.copytree(ROOT / "notebooks", course / "stored", ignore=shutil.ignore_patterns("source", "runs"))
     lab.link_figures(ROOT / "notebooks", course)
     lab.without_news()
     for name, values in SETTINGS.items():
@@ -156,7 +160,7 @@ def chromium() -> Iterator[Any]:
 def page(chromium: Any) -> Iterator[Any]:
     """A page from which nothing leaves this machine."""
     context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    local = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:")
+    local = ("http://127.0.0.1", "ws://127.0.0.1", "file://", "data:", "blob:")
     context.route(lambda url: not url.startswith(local), lambda route: route.abort())
     opened = context.new_page()
     opened.set_default_timeout(180_000)
@@ -178,10 +182,103 @@ def open_and_run(page: Any, server: tuple[str, str], lesson: str) -> list[str]:
     return page.evaluate(RUN)
 
 
-@pytest.mark.parametrize("lesson", sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")))
+def open_stored(page: Any, server: tuple[str, str], lesson: str) -> None:
+    """Open a lesson as it is committed, with the outputs that are stored in it; nothing is executed."""
+    address, token = server
+    page.goto(f"{address}/lab/tree/stored/{lesson}.ipynb?token={token}&reset")
+    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext")
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.context.ready")
+    page.wait_for_timeout(2000)  # outputs are drawn one after the other
+
+
+def names_of(page: Any, *roles: str) -> list[str]:
+    """The names of everything that has one of the roles, as a screen reader is told them."""
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    return [n.get("name", {}).get("value", "") for n in nodes if not n["ignored"] and n["role"]["value"] in roles]
+
+
+def words_of_pictures(page: Any, outputs: str) -> list[str]:
+    """The names of all pictures in the outputs of a page. Fails where a picture is not in the tree, or has no words."""
+    count = page.locator(f"{outputs} img").count()
+    described = [
+        name for name in names_of(page, "image", "img") if len(name.split()) >= 5 and "No description" not in name
+    ]
+    assert len(described) >= count, f"{count} pictures, and only these have words: {described}"
+    return described
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_stored_pictures_have_words_in_jupyterlab(lesson: str, page: Any, server: tuple[str, str]) -> None:
+    """Each picture, film and still of the committed notebook, in what JupyterLab tells a screen reader."""
+    open_stored(page, server, lesson)
+    nb = nbformat.read(ROOT / "notebooks" / f"{lesson}.ipynb", as_version=4)
+    words = words_of_pictures(page, ".jp-OutputArea-output")
+    assert alternatives(nb)
+    for alt in alternatives(nb):
+        assert any(alt in name for name in words), f"{alt!r} is not said; {words}"
+    assert "Error displaying widget" not in page.locator(".jp-Notebook").first.inner_text()
+
+
+def alternatives(nb: nbformat.NotebookNode) -> list[str]:
+    """The words of all pictures that a notebook stores."""
+    outputs = [output for cell in nb.cells for output in cell.get("outputs", [])]
+    return [output.data["text/plain"] for output in outputs if "base64" in str(output.get("data"))]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All lessons as HTML, by the plain command: half of them from the project's root, half from its folder."""
+    folder = tmp_path_factory.mktemp("html")
+    for number, lesson in enumerate(LESSONS):
+        place = [ROOT, ROOT / "notebooks"][number % 2]
+        path = os.path.relpath(ROOT / "notebooks" / f"{lesson}.ipynb", place)
+        command = [sys.executable, "-m", "nbconvert", "--to", "html", f"--output-dir={folder}", path]
+        subprocess.run(command, cwd=place, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_an_exported_page_needs_no_network(lesson: str, page: Any, pages: Path) -> None:
+    """Formulas, pictures and stills, each with its words."""
+    page.context.set_offline(True)
+    page.goto((pages / f"{lesson}.html").as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    nb = nbformat.read(ROOT / "notebooks" / f"{lesson}.ipynb", as_version=4)
+    text = page.evaluate(PROSE)
+    assert "$" not in text
+    assert not re.findall(r"\\[a-zA-Z]+", text)
+    boxes = [math.bounding_box() for math in page.locator(".jp-MarkdownCell math").all()]
+    assert len(boxes) == formulas(nb)
+    assert all(box and box["width"] > 3 and box["height"] > 3 for box in boxes)
+    words = words_of_pictures(page, ".jp-Cell")
+    assert all(any(alt in name for name in words) for alt in alternatives(nb))
+    assert page.evaluate("[...document.images].every(picture => picture.naturalWidth > 0)")
+    folder = ROOT / "build" / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{lesson}_page.png", full_page=True)
+
+
+PROSE = """() => [...document.querySelectorAll('.jp-MarkdownCell')].map(cell => {
+    const copy = cell.cloneNode(true);
+    copy.querySelectorAll('code, pre, annotation').forEach(code => code.remove());
+    return copy.textContent;
+}).join('\\n')"""
+
+
+def formulas(nb: nbformat.NotebookNode) -> int:
+    """How many formulas stand in the text of a notebook, outside of code."""
+    prose = "\n\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+    prose = re.sub(r"^```.*?^```|`[^`]*`", "", prose, flags=re.MULTILINE | re.DOTALL)
+    return len(re.findall(r"\$\$.+?\$\$|\$.+?\$", prose, re.DOTALL))
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
 def test_a_lesson_runs_and_its_controls_answer(lesson: str, page: Any, server: tuple[str, str]) -> None:
     """Every slider by keyboard and with the mouse, every toggle; then the dark theme."""
     assert open_and_run(page, server, lesson) == []
+    page.wait_for_timeout(1500)  # the names of controls come a little later than they do
+    words_of_pictures(page, ".jp-OutputArea-output")
+    assert all(names_of(page, "slider"))
     handles = page.locator(".noUi-handle")
     count = handles.count()
     assert count >= 1 or lesson.startswith("00")

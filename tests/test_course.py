@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import html
 import io
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,9 +124,11 @@ def test_dreaming_on(agent: DreamerV3, episode: dreams.Episode) -> None:
 
 
 def test_pictures_carry_words(agent: DreamerV3, episode: dreams.Episode) -> None:
-    bundle = plots.dream_picture(dreams.open_loop(agent, episode, 1), "what is to be seen")._repr_mimebundle_()
-    assert bundle["text/plain"] == "what is to be seen"
-    width, height = size(base64.b64decode(bundle["image/png"]))
+    shown = plots.dream_picture(dreams.open_loop(agent, episode, 1), "what is to be seen")
+    assert shown._repr_mimebundle_()["text/plain"] == "what is to be seen"
+    alt, kind, data = picture(shown)
+    assert (alt, kind) == ("what is to be seen", "image/png")
+    width, height = size(data)
     assert width > height > 100
 
 
@@ -136,11 +140,53 @@ def test_vectors_are_drawn_as_lines() -> None:
 
 
 def test_a_film_is_a_gif_with_words() -> None:
-    frames = np.random.randint(0, 255, (4, 8, 8, 3), np.uint8)
-    bundle = video.Film(frames, "a film", scale=3)._repr_mimebundle_()
-    film = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
-    assert (film.format, film.n_frames, film.size) == ("GIF", 4, (24, 24))
-    assert bundle["text/plain"] == "a film"
+    frames = np.random.randint(0, 255, (20, 8, 8, 3), np.uint8)
+    film = video.Film(frames, 'a "film" & more', scale=3)
+    image = Image.open(io.BytesIO(film.data))
+    assert (image.format, image.n_frames, image.size, image.info["loop"]) == ("GIF", 20, (24, 24), 0)
+    label = "Animated GIF: 20 frames in 9 seconds, again and again."
+    assert picture(film) == (f'a "film" & more ({label})', "image/gif", film.data)
+    assert f"<figcaption>{label}</figcaption>" in film._repr_mimebundle_()["text/html"]
+
+
+@pytest.mark.parametrize(
+    ("count", "fps", "wanted"),
+    [
+        (20, 2, [1000, 500, 500, 2000]), (20, 50, [1000, 250, 250, 2000]), (5, 4, [1000, 800, 800, 2000]),
+        (2, 3, [2000, 2000]), (1, 3, [4000]),
+    ],
+    ids=["as wished", "too fast", "too short", "two", "one"],
+)  # fmt: skip
+def test_a_film_is_slow_enough_to_be_followed(count: int, fps: float, wanted: list[int]) -> None:
+    """Milliseconds of the first two frames and the last two."""
+    image = Image.open(io.BytesIO(video.Film(np.random.randint(0, 255, (count, 8, 8, 3), np.uint8), "", fps).data))
+    shown = []
+    for frame in range(count):
+        image.seek(frame)
+        shown.append(image.info.get("duration", 4000))
+    assert shown[:2] + shown[2:][-2:] == wanted
+
+
+def picture(shown: video.Shown) -> tuple[str, str, bytes]:
+    """What a browser gets: alternative text, kind and content of the one picture."""
+    page = shown._repr_mimebundle_()["text/html"]
+    found = re.fullmatch('<figure style="margin: 0"><img alt="([^"]*)" src="data:(.*);base64,(.*)">.*</figure>', page)
+    assert found is not None
+    return html.unescape(found[1]), found[2], base64.b64decode(found[3])
+
+
+@pytest.mark.parametrize(
+    ("frames", "settings", "words"),
+    [
+        (np.zeros((3, 4, 4, 3), np.uint8), {"fps": 0}, "fps must be more than 0, not 0"),
+        (np.zeros((0, 4, 4, 3), np.uint8), {}, "no frame to show"),
+        (np.random.randint(0, 255, (40, 32, 32, 3), np.uint8), {"scale": 8}, "at most 300,000; take fewer frames"),
+    ],
+    ids=["still", "empty", "large"],
+)
+def test_what_is_no_film(frames: np.ndarray, settings: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        video.Film(frames, "a film", **settings)
 
 
 def test_frames_become_bytes() -> None:
@@ -162,10 +208,21 @@ def test_scrubber_shows_the_frame_of_its_slider() -> None:
     assert player.caption.value == "c"
     shown = Image.open(io.BytesIO(player.picture.value))
     assert shown.getpixel((0, 0)) == (80, 80, 80)
-    bundle = player.bundle()
-    assert bundle["text/plain"] == "five greys"
-    assert bundle[VIEW]["model_id"] == player.model_id
-    assert base64.b64decode(bundle["image/png"]) == player.picture.value
+    assert player.picture.tooltip == "five greys Step 2: c"
+    assert player.bundle()[VIEW]["model_id"] == player.model_id
+
+
+def test_a_still_of_a_scrubber_shows_its_moments() -> None:
+    frames = np.stack([np.full((4, 4, 3), 20 * i, np.uint8) for i in range(11)])
+    for chosen, moments in ((None, [0, 2, 4, 6, 8, 10]), ([3, 7], [3, 7])):
+        shown = Scrubber(frames, captions=["start"], scale=2, alt="greys", moments=chosen).snapshot()
+        still = np.asarray(Image.open(io.BytesIO(shown.data)))[0]
+        assert still[:: 4 + video.GAP, 0].tolist() == [20 * i for i in moments]
+        steps = "; ".join("0: start" if step == 0 else str(step) for step in moments)
+        assert shown.alt == f"greys From left to right the steps {steps}."
+        assert shown.caption.startswith("A still; in a running notebook it moves.")
+    with pytest.raises(UserError, match=r"moments \[11\] must be steps from 0 to 10"):
+        Scrubber(frames, moments=[11])
 
 
 @pytest.mark.parametrize("frames", [np.zeros((0, 4, 4, 3), np.uint8), {}], ids=["empty", "none"])

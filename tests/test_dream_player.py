@@ -77,7 +77,28 @@ def test_keys_buttons_and_code_do_the_same() -> None:
     assert (by_button.seed, by_button.steps) == (4, 0)
 
 
+def test_a_copy_plays_on_and_leaves_the_game_alone() -> None:
+    one = player(seed=3).restart(4).play([0, 2])
+    before = one.still(), one.alt, one.generator.get_state()
+    copy = one.copy()
+    assert (copy.still(), copy.alt) == before[:2]
+    copy.play([0, 0, 1])
+    copy.restart(9)
+    assert (one.still(), one.alt, one.steps) == (*before[:2], 2)
+    assert one.generator.get_state().equal(before[2])
+    assert one.copy().play([1, 2]).still() == one.play([1, 2]).still()
+
+
+def test_the_still_shows_the_moment_and_the_game_waits() -> None:
+    one, reached = player(seed=3, moment=[2, 0]), player(seed=3).play([2, 0])
+    shown = one.snapshot()
+    assert shown.data == reached.still()
+    assert shown.alt == f"The world on the left, the dream on the right. {reached.alt}"
+    assert one.steps == 0
+    assert one.play([1]).snapshot().data == one.still()  # somebody plays: their game is shown
+
+
 def test_without_anywidget_there_are_the_buttons(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_keyboard = len(player().children)
+    kinds = {type(child).__name__ for child in player().children}
     monkeypatch.setitem(sys.modules, "anywidget", None)
-    assert len(player().children) == with_keyboard - 1
+    assert kinds - {type(child).__name__ for child in player().children} == {"Keyboard", "Names"}

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import runpy
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -32,14 +33,18 @@ class Power(Explorer):
         return f"up to {sign}{10**power:g}"
 
 
+def explorers(number: str) -> dict[str, Any]:
+    """How the tests of a lesson make and move each of its explorers."""
+    return runpy.run_path(str(Path(__file__).parent / "lessons" / f"test_lesson_{number}.py"))["EXPLORERS"]
+
+
 @pytest.mark.parametrize("number", lesson_modules("widgets"))
 def test_every_explorer_of_a_lesson_is_moved_in_its_tests(number: str) -> None:
     module = lesson_modules("widgets")[number]
     kinds = [kind for _, kind in inspect.getmembers(module, inspect.isclass) if issubclass(kind, Explorer)]
     own = {kind.__name__ for kind in kinds if kind.__module__ == module.__name__}
-    tests = runpy.run_path(str(Path(__file__).parent / "lessons" / f"test_lesson_{number}.py"))
-    assert set(tests["EXPLORERS"]) == own
-    assert {type(make()).__name__ for make, *_ in tests["EXPLORERS"].values()} == own
+    assert set(explorers(number)) == own
+    assert {type(make()).__name__ for make, *_ in explorers(number).values()} == own
 
 
 def test_a_slider_that_is_moved_in_the_page_redraws() -> None:
@@ -60,6 +65,19 @@ def test_a_burst_of_moves_is_drawn_once_and_shows_the_last() -> None:
     asyncio.run(drag())
     assert explorer.drawn == 2
     assert explorer.alt.startswith("up to +562341")
+
+
+@pytest.mark.parametrize("number", lesson_modules("widgets"))
+def test_a_copy_is_an_explorer_of_its_own(number: str) -> None:
+    """Its state goes along; what is moved there does not move here."""
+    for make, values, _ in explorers(number).values():
+        one, start = make(), make()
+        start.set(**values)
+        copy = start.copy()
+        assert (type(copy), copy.alt, copy.still()) == (type(start), start.alt, start.still())
+        untouched = one.alt, one.drawn, {name: control.value for name, control in one.controls.items()}
+        one.copy().set(**values)
+        assert (one.alt, one.drawn, {name: control.value for name, control in one.controls.items()}) == untouched
 
 
 @pytest.mark.parametrize(

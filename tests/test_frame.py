@@ -33,6 +33,7 @@ FLOORS = {
         "course",
         "course.passport",
         "course.lessons",
+        "course.gpu",
         "course.judging",
         "course.checking",
         "course.attempts",
@@ -79,7 +80,7 @@ def test_constraints_pin_every_dependency() -> None:
     assert {re.split("[<>=]", name)[0].lower() for name in needed} <= pinned
 
 
-@pytest.mark.parametrize("target", ["setup", "lab", "test", "check", "notebooks", "fresh"])
+@pytest.mark.parametrize("target", ["setup", "lab", "test", "check", "notebooks", "fresh", "html"])
 def test_make_has_the_target(target: str) -> None:
     command = ["make", "-n", "PYTHON=" + sys.executable, target]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0

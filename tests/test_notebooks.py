@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from traitlets.utils.importstring import import_item
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -147,13 +149,52 @@ def test_faults_are_found(tmp_path: Path) -> None:
     nb = nbformat.read(notebook, as_version=4)
     nb.metadata["widgets"] = {}
     nb.cells[0].execution_count = None
-    picture = nbformat.v4.new_output("display_data", data={"image/png": "", "text/plain": "<Figure size 1x1>"})
-    nb.cells[0].outputs = [picture, nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])]
+    nb.cells[0].outputs = [nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])]
     nbformat.write(nb, notebook)
     found = "\n".join(build_notebooks.faults(notebook, source))
-    for words in ("widget state", "never executed", "alternative text", "stores an error"):
+    for words in ("widget state", "never executed", "stores an error"):
         assert words in found
     assert build_notebooks.faults(tmp_path / "absent.ipynb", source) == ["absent.ipynb is missing; run make notebooks"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"image/png": "", "text/plain": "words for readers of the source"}, "alternative text"),
+        ({"text/html": '<figure><img src="data:image/png;base64,"></figure>'}, "alternative text"),
+        ({"text/html": '<figure><img alt="a plot" src="data:image/png;base64,"></figure>'}, "alternative text"),
+        ({build_notebooks.VIEW: {"model_id": "1"}, "text/plain": "a slider"}, "without a kernel"),
+        ({"text/html": '<figure><img alt="a rising line" src="data:image/png;base64,"></figure>'}, None),
+    ],
+    ids=["bare", "no alt", "two words", "widget", "right"],
+)
+def test_a_picture_without_words_is_a_fault(tmp_path: Path, data: dict, words: str | None) -> None:
+    notebook, source = small_notebook(tmp_path, "1", "1\n"), tmp_path / "00_small.py"
+    nb = nbformat.read(notebook, as_version=4)
+    nb.cells[0].outputs = [nbformat.v4.new_output("display_data", data=data)]
+    nbformat.write(nb, notebook)
+    found = build_notebooks.faults(notebook, source)
+    assert words in found[0] if words else found == []
+    nbformat.write(build_notebooks.strip(nb), notebook)
+    assert "without a kernel" not in "".join(build_notebooks.faults(notebook, source))
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own environment", "somebody's"])
+def test_exported_pages_need_no_network_in_the_course_s_own_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    monkeypatch.setattr(sys, "base_prefix", "elsewhere" if own else sys.prefix)
+    for _ in range(2):
+        lab.with_offline_pages(tmp_path)
+    written = list(tmp_path.rglob("*.json"))
+    assert [path.relative_to(tmp_path) for path in written] == [Path("etc/jupyter/jupyter_config.json")] * own
+    for path in written:
+        config = json.loads(path.read_text())["HTMLExporter"]
+        for name in [*config["filters"].values(), *config["preprocessors"]]:
+            assert callable(import_item(name))
+        path.write_text("{}")
+        lab.with_offline_pages(tmp_path)
+        assert path.read_text() == "{}"
 
 
 def test_learners_copies(tmp_path: Path) -> None:
@@ -192,7 +233,7 @@ def test_unknown_lesson_is_one_line(tmp_path: Path) -> None:
 def test_a_named_lesson_is_the_first_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also for those who follow the address that JupyterLab prints."""
     commands: list[list[str]] = []
-    for name in ("copy", "link_figures", "without_news"):
+    for name in ("copy", "link_figures", "without_news", "with_offline_pages"):
         monkeypatch.setattr(lab, name, lambda *_: None)
     monkeypatch.setattr(lab.subprocess, "call", lambda command, cwd: commands.append(command) or 0)
     assert lab.main(["open", "09"]) == lab.main(["open"]) == 0

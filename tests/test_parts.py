@@ -183,7 +183,7 @@ INDEPENDENT = {
             inside = (x >= left) & ((x < right) | ((right == bins[-1]) & (x == right)))
             share = torch.where(inside, (x - left) / (right - left), 0.0)
             zero = torch.zeros_like(x)
-            return torch.cat([torch.where(inside, 1 - share, 0.0), zero], -1) + torch.cat([zero, share], -1)
+            return torch.cat([torch.where(inside, 1 - share, 0.0), zero], -1) + torch.cat([zero, share], -1) + 0 * x
     """,
     "two_hot_loss": """
         def two_hot_loss(logits, target, bins):

@@ -31,6 +31,7 @@ BEGIN, END = "<!-- lessons: written by make notebooks -->", "<!-- end of lessons
 ROWS = ("You will be able to", "You need", "Reading", "Computing", "Exercises")
 """What the table in the first cell of every lesson says."""
 MAX_BYTES = 1_000_000
+VIEW = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -57,12 +58,16 @@ def build(source: Path, lessons: Path = LESSONS) -> Path:
 
 
 def strip(nb: NotebookNode) -> NotebookNode:
-    """Remove what changes from run to run: widget state, timestamps, versions. GitHub trips over widget state."""
+    """Remove what changes from run to run: widget state, timestamps, versions. GitHub trips over widget state.
+
+    Views of widgets go too: without a kernel they say "model not found" where their still picture could be.
+    """
     nb.metadata = NotebookNode(kernelspec=KERNEL, language_info={"name": "python"})
     for cell in nb.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
             output.get("metadata", {}).clear()
+            output.get("data", {}).pop(VIEW, None)
             if output.output_type == "stream" and output.name == "stderr":
                 output.text = "".join(line for line in output.text.splitlines(True) if "\r" not in line)
     return nb
@@ -107,10 +112,19 @@ def _cell_faults(cell: NotebookNode) -> list[str]:
     for output in cell.outputs:
         if output.output_type == "error":
             found.append(f"stores an error: {output.ename}")
-        text = output.get("data", {}).get("text/plain", "")
-        if "image/png" in output.get("data", {}) and (not text or text.startswith(("<Figure", "<IPython"))):
-            found.append("shows an image without alternative text")
+        data = output.get("data", {})
+        if VIEW in data:
+            found.append("stores the view of a widget, which shows nothing without a kernel")
+        pictures = re.findall(r"<img\b[^>]*>", data.get("text/html", ""))
+        if any(kind.startswith("image/") for kind in data) or not all(map(_has_words, pictures)):
+            found.append("shows an image without alternative text; plots.Picture gives it one")
     return found
+
+
+def _has_words(picture: str) -> bool:
+    """Whether an img element has an alternative text of three words at least."""
+    alt = re.search(r'\balt="([^"]*)"', picture)
+    return alt is not None and len(alt[1].split()) >= 3
 
 
 def front(source: Path) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """Open the course in JupyterLab, on the learner's own copies of the lessons.
 
-    python tools/lab.py open [LESSON]      python tools/lab.py fresh LESSON
+    python tools/lab.py open [LESSON]      python tools/lab.py fresh LESSON      python tools/lab.py prepare
 
 Copies lie in ``my_course/``, with outputs cleared, so that nothing spoils "predict, then run". They are made once and
-never overwritten. ``fresh`` makes one anew and keeps the old one beside it.
+never overwritten. ``fresh`` makes one anew and keeps the old one beside it. ``prepare`` sets up Jupyter in the course's
+own environment, which ``open`` does too.
 """
 
 from __future__ import annotations
@@ -73,6 +74,18 @@ def without_news(prefix: Path = Path(sys.prefix)) -> None:
     path.write_text(json.dumps({NEWS: {"fetchNews": "false", "checkForUpdates": False}}))
 
 
+def with_offline_pages(prefix: Path = Path(sys.prefix)) -> None:
+    """Let exported HTML need no network (dreamer_helpers/course/pages.py); a configuration that is there stays."""
+    path = prefix / "etc" / "jupyter" / "jupyter_config.json"
+    if sys.prefix == sys.base_prefix or path.exists():  # only in an environment of the course's own
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    functions = {"filters": {"markdown2html": f"{PAGES}.markdown2html"}, "preprocessors": [f"{PAGES}.without_widgets"]}
+    scripts = {"mathjax_url": "", "require_js_url": ""}  # the usual ones are fetched from the network
+    path.write_text(json.dumps({"HTMLExporter": functions | scripts}, indent=1))
+
+
+PAGES = "dreamer_helpers.course.pages"
 NEWS = "@jupyterlab/apputils-extension:notification"
 
 
@@ -82,11 +95,16 @@ def main(arguments: list[str]) -> int:
         case ["fresh", lesson]:
             print(f"a fresh copy is at {fresh(find(lesson)).relative_to(ROOT)}")
             return 0
+        case ["prepare"]:
+            without_news()
+            with_offline_pages()
+            return 0
         case ["open", *lesson] if len(lesson) <= 1:
             for notebook in sorted(LESSONS.glob("*.ipynb")):
                 copy(notebook)
             link_figures()
             without_news()
+            with_offline_pages()
             # as the first page, not as a file to open, so that the address that JupyterLab prints leads there too
             first = [f"--LabApp.default_url=/lab/tree/{find(lesson[0]).name}"] if lesson else []
             root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []

@@ -16,7 +16,7 @@ import inspect
 import linecache
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import CodeType, FrameType, ModuleType
 from typing import Any
@@ -76,10 +76,9 @@ def find(attempt: Any, name: str, anchor: Anchor | None = None, reference: Any =
     for place in (anchor, Anchor.of_object(attempt)):
         for text in texts(place.file) if place else ():
             tree = parsed(text)
-            statement = _at(tree, place.line) if tree and place else None
+            wanted = _names_exercise if place is anchor else lambda _: True
+            statement = _at(tree, place.line, wanted) if tree and place else None
             if statement is None or place is None:
-                continue
-            if place is anchor and not _names_exercise(statement):
                 continue
             return _sliced(attempt, name, statement, text, place, reference)
     return Found(None, "its source cannot be found; run its cell again")
@@ -153,9 +152,10 @@ def _first_line(statement: ast.stmt) -> int:
     return min([statement.lineno, *(one.lineno for one in getattr(statement, "decorator_list", ()))])
 
 
-def _at(tree: ast.Module, line: int) -> ast.stmt | None:
-    """The outermost statement that contains a line."""
-    return next((one for one in tree.body if _first_line(one) <= line <= (one.end_lineno or 0)), None)
+def _at(tree: ast.Module, line: int, wanted: Callable[[ast.stmt], bool] = lambda _: True) -> ast.stmt | None:
+    """The outermost statement that contains a line, of several the one that is wanted."""
+    there = [one for one in tree.body if _first_line(one) <= line <= (one.end_lineno or 0)]
+    return next(filter(wanted, there), None)
 
 
 def _names_exercise(node: ast.AST) -> bool:
@@ -185,7 +185,15 @@ def without_exercise(statement: ast.stmt, text: str, name: str) -> str:
 
 
 class _Undecorated(ast.NodeTransformer):
-    """Takes ``exercise("name")(f)`` for ``f``."""
+    """Takes ``exercise("name")(f)`` for ``f``, also above a definition."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.decorator_list = [one for one in node.decorator_list if not _is_exercise(one)]
+        return self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.decorator_list = [one for one in node.decorator_list if not _is_exercise(one)]
+        return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
@@ -310,9 +318,11 @@ def imported(name: str, value: Any) -> str:
     if isinstance(value, ModuleType):
         return f"import {value.__name__}" + ("" if value.__name__ == name else f" as {name}")
     own = getattr(value, "__qualname__", None) or getattr(value, "_name", None) or getattr(value, "__name__", None)
+    module = getattr(value, "__module__", None)
+    if inspect.isbuiltin(value):
+        own = value.__name__  # torch's functions name a class inside of it as their home
     if not isinstance(own, str) or not own.isidentifier():
         return ""
-    module = getattr(value, "__module__", None)
     homes = {module: sys.modules.get(module)} if isinstance(module, str) and module != "__main__" else KNOWN
     for home, where in homes.items():
         if where is not None and getattr(where, own, None) is value:

@@ -53,12 +53,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dreamer_helpers.course.gpu import OnGpu, WrongDevice
 from dreamer_helpers.course.judging import (
-    OnGpu,
     Trial,
     Watch,
     Wrong,
-    WrongDevice,
     as_written,
     isolated,
     meaning,
@@ -219,7 +218,9 @@ def _fresh_tensor(value: Tensor, name: str, way: Way) -> Tensor:
         tensor = tensor + 0.01 * steps.to(tensor.dtype) * tensor.abs().clamp(min=1.0)
     if floats and way.double:
         tensor = tensor.double()
-    if way.strided and tensor.ndim:
+    if way.strided and tensor.ndim > 1:
+        tensor = tensor.transpose(0, -1).contiguous().transpose(0, -1)
+    elif way.strided and tensor.ndim:
         tensor = torch.stack([tensor, tensor], -1)[..., 0]
     if wanted:
         tensor.requires_grad_()
@@ -382,8 +383,7 @@ class Plan:
         self.plain = [self._expected(case, Way(strided=case.strided)) for case in self.calls]
         self.doubled = [self._doubled(case) if case.double else None for case in self.calls]
         self.slopes = [self._slopes(case) if case.slopes else None for case in self.calls]
-        on_gpu = [i for i, case in enumerate(self.calls) if not case.lenient and not case.strided]
-        self.on_gpu = [i for i in {on_gpu[0], on_gpu[-1], on_gpu[len(on_gpu) // 2]} if self._can_run_on_gpu(i)]
+        self.on_gpu = [i for i in self._with_most_axes(2) if self._can_run_on_gpu(i)]
 
     # ------------------------------------------------------------------------------- what the reference does
 
@@ -427,6 +427,12 @@ class Plan:
         except RuntimeError:
             return None
         return slopes if any(slope is not None for slope in slopes.values()) else None
+
+    def _with_most_axes(self, number: int) -> list[int]:
+        """Some calls to try on a GPU: a tensor of one number may stand anywhere, so it would prove little."""
+        plain = [i for i, case in enumerate(self.calls) if not case.lenient and not case.strided]
+        axes = {i: sum(t.ndim for t in hand_over(self.calls[i], self.names, Way()).tensors.values()) for i in plain}
+        return sorted(plain, key=lambda i: -axes[i])[:number]
 
     def _can_run_on_gpu(self, i: int) -> bool:
         handed = hand_over(self.calls[i], self.names, Way(put=OnGpu.put), self.subject)
@@ -477,6 +483,13 @@ class Plan:
             names = list(right) if set(own) == set(right) else list(own)
             made_.load_state_dict(dict(zip(names, right.values(), strict=True)))
         return made_
+
+    def _own_names(self, subject: Any) -> dict[str, str]:
+        """What an attempt calls the weights of the reference: in the same order, they may have other names."""
+        if not isinstance(subject, nn.Module) or not isinstance(self.subject, nn.Module):
+            return {}
+        names = ([name for name, _ in module.named_parameters()] for module in (self.subject, subject))
+        return {f"its weights.{one}": f"its weights.{other}" for one, other in zip(*names, strict=True)}
 
     def _compare(
         self, trial: Trial, function: Callable[..., Any], subject: Any, case: Call, right: Run, way: Way
@@ -543,8 +556,9 @@ class Plan:
         got = trial.run(f"the gradient of {words}", both)
         if _asks(handed) != asks:
             raise Wrong(f"{words} changed whether its input asks for gradients: `detach()`, without the underscore")
+        own = self._own_names(subject)
         for name, slope in right.items():
-            _same_slopes(got.get(name), slope, name, words, self.cases.slope_rtol)
+            _same_slopes(got.get(own.get(name, name)), slope, own.get(name, name), words, self.cases.slope_rtol)
 
 
 # --------------------------------------------------------------------------------------------------- GPU

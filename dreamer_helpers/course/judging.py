@@ -1,8 +1,7 @@
 """Where attempts run: apart from the notebook, for a limited time, and with words for whatever goes wrong.
 
 :func:`isolated` puts everything that a process has only once into a known state and puts it back afterwards; a
-:class:`Trial` calls an attempt in there and raises :class:`Wrong`, which says what a learner is to know. :class:`OnGpu`
-stands in for a graphics card on a machine that has none.
+:class:`Trial` calls an attempt in there and raises :class:`Wrong`, which says what a learner is to know.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import ctypes
+import inspect
 import io
 import linecache
 import math
@@ -33,7 +33,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+
+from dreamer_helpers.course.gpu import WrongDevice
 
 SECONDS = 10.0
 """How long the checks of one attempt may take."""
@@ -44,10 +45,6 @@ LIBRARIES = tuple({*map(str, PLACES), *(str(Path(folder).resolve()) for folder i
 
 class Wrong(AssertionError):
     """What is wrong with an attempt, in words for its author."""
-
-
-class WrongDevice(RuntimeError):
-    """Tensors of two devices meet, as a GPU would refuse."""
 
 
 # ------------------------------------------------------------------------------------------- global state
@@ -88,6 +85,7 @@ class Setting:
     get: Callable[[], Any]
     set: Callable[[Any], object]
     here: Any = None  # None: as the notebook has it
+    lazy: bool = False  # changes too when torch loads more of itself
 
 
 QUICK = (
@@ -117,9 +115,9 @@ SLOW = (
     Setting("torch's print options", lambda: dict(vars(torch._tensor_str.PRINT_OPTS)), _set_print_options),
     Setting("NumPy's print options", np.get_printoptions, lambda options: np.set_printoptions(**options)),
     Setting("NumPy's handling of errors", np.geterr, lambda how: np.seterr(**how)),
-    Setting("the filters of warnings", lambda: list(warnings.filters), _set_filters),
+    Setting("the filters of warnings", lambda: list(warnings.filters), _set_filters, lazy=True),
     Setting("the limit of recursions", sys.getrecursionlimit, sys.setrecursionlimit),
-    Setting("the environment's variables", lambda: dict(os.environ), _set_environment),
+    Setting("the environment's variables", lambda: dict(os.environ), _set_environment, lazy=True),
     Setting("the working directory", os.getcwd, os.chdir),
 )  # fmt: skip
 """Looked at when the checks of an attempt are done."""
@@ -152,6 +150,10 @@ class Attributes:
                     continue
                 setattr(owner, key, value)
                 changed.append(f"{name}.{key}")
+            if inspect.isclass(owner):  # where a new name hides an inherited one
+                for key in [key for key, new in now.items() if key not in values and not _is_torchs(new)]:
+                    delattr(owner, key)
+                    changed.append(f"{name}.{key}")
         return changed
 
 
@@ -200,8 +202,10 @@ class Watch:
 
     def settle_all(self) -> list[str]:
         """Undo everything; names it. What torch changes when it loads more of itself is nobody's fault."""
-        slow = self._settle(SLOW, self.slow)
-        return self.settle() + (slow if len(sys.modules) == self.modules else []) + self.attributes.restore()
+        loaded = len(sys.modules) != self.modules
+        lazy = {setting.name for setting in SLOW if setting.lazy and loaded}
+        slow = [name for name in self._settle(SLOW, self.slow) if name not in lazy]
+        return self.settle() + slow + self.attributes.restore()
 
 
 @contextlib.contextmanager
@@ -465,9 +469,9 @@ def hold(
                 with time_limit(seconds):
                     for one in checks:
                         outcome.wrong = outcome.wrong or _tried(one, trial)
-            except (KeyboardInterrupt, TimeUp) as error:  # the name must not be left without the course's own
+            except BaseException as error:  # an interrupt too: the name must not be left without the course's own
                 outcome.wrong = _stopped(error, seconds)
-            if (changed := watch.settle_all()) and not outcome.wrong:
+            if changed := watch.settle_all():  # which explains whatever else is wrong
                 outcome.wrong = disturbed(f"{name}(...)", changed)
     except (KeyboardInterrupt, TimeUp):
         outcome.wrong = outcome.wrong or "the check was interrupted"
@@ -479,10 +483,8 @@ def guarded(function: Callable[[], Any], seconds: float = SECONDS) -> tuple[Any,
     try:
         with isolated(), time_limit(seconds), contextlib.redirect_stdout(io.StringIO()):
             return function(), ""
-    except (KeyboardInterrupt, TimeUp) as error:
+    except BaseException as error:
         return None, _stopped(error, seconds)
-    except (Exception, SystemExit) as error:
-        return None, f"it raised {meaning(error)}{place(error)}"
 
 
 def _tried(one: Callable[[Trial], None], trial: Trial) -> str:
@@ -507,104 +509,6 @@ def _tried(one: Callable[[Trial], None], trial: Trial) -> str:
 def _stopped(error: BaseException, seconds: float) -> str:
     if isinstance(error, TimeUp):
         return f"it was stopped after {seconds:g} seconds{place(error)}: is there a loop that never ends?"
-    return f"the check was interrupted{place(error)}"
-
-
-# --------------------------------------------------------------------------------------------------- GPU
-
-
-GPU = torch.device("cuda", 0)
-DEVICE, IS_CUDA = Tensor.device.__get__, Tensor.is_cuda.__get__  # type: ignore[attr-defined]
-
-
-class OnGpu(TorchFunctionMode):
-    """Inside, the tensors that :meth:`put` marked seem to be on a GPU, and the values are there as they would be.
-
-    A tensor that is made without a device stands on the CPU; where the two meet, :class:`WrongDevice` is raised, as a
-    real GPU would do. Unlike on the device ``meta``, values can be read, so that masks and ``item`` work.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lost = False
-        """Whether something was seen in which marks are lost: ``torch.vmap`` and its like."""
-
-    LEAVES = ("cpu", "tolist", "item", "numpy", "tensor", "__float__", "__int__", "__bool__", "__index__", "__len__")
-
-    @staticmethod
-    def put(tensor: Tensor) -> Tensor:
-        """Mark a tensor as one on the GPU."""
-        tensor._on_gpu = True  # type: ignore[attr-defined]
-        return tensor
-
-    @staticmethod
-    def has(tensor: Any) -> bool:
-        """Whether a tensor is marked."""
-        return getattr(tensor, "_on_gpu", False)
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        if func == DEVICE:
-            return GPU if self.has(args[0]) else torch.device("cpu")
-        if func == IS_CUDA:
-            return self.has(args[0])
-        if name in ("numpy", "__array__") and self.has(args[0]):
-            raise WrongDevice("NumPy cannot reach a tensor on a GPU; keep to torch")
-        target = self._target(name, args, kwargs)
-        tensors = _tensors((args, kwargs))
-        self.lost = self.lost or any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
-        if name not in ("to", "copy_", "cpu", "cuda", "tensor", "set_device"):
-            self._meet(name, args, tensors)
-        result = func(*_replaced(args), **_replaced(kwargs))
-        there = target == GPU if target is not None else any(map(self.has, tensors)) and name not in self.LEAVES
-        if name == "copy_":
-            there = self.has(args[0])
-        if there:
-            for tensor in _tensors(result):
-                self.put(tensor)
-        return result
-
-    def _target(self, name: str, args: tuple, kwargs: dict[str, Any]) -> torch.device | None:
-        """The device that a call asks for."""
-        asked = [kwargs.get("device"), *(args[1:] if name == "to" else ())]
-        if name == "cuda":
-            return GPU
-        for one in asked:
-            if isinstance(one, torch.device) or (isinstance(one, str) and one.split(":")[0] in ("cpu", "cuda")):
-                return GPU if torch.device(one).type == "cuda" else torch.device("cpu")
-            if name == "to" and isinstance(one, Tensor):
-                return GPU if self.has(one) else torch.device("cpu")
-        return None
-
-    def _meet(self, name: str, args: tuple, tensors: list[Tensor]) -> None:
-        strangers = [tensor for tensor in tensors if not self.has(tensor) and tensor.ndim > 0]
-        if not strangers or len(strangers) == len([t for t in tensors if t.ndim > 0 or self.has(t)]):
-            return
-        if name in ("__getitem__", "__setitem__") and self.has(args[0]):
-            strangers = [tensor for tensor in strangers if tensor.dtype.is_floating_point]  # indices may be on the CPU
-        if strangers:
-            raise WrongDevice(
-                "one that is made inside your function stands on the CPU; write `device=x.device` where you make it"
-            )
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, (tuple, list)):
-        return []
-    return [tensor for entry in value for tensor in _tensors(entry)]
-
-
-def _replaced(value: Any) -> Any:
-    """The same arguments with the CPU for the GPU."""
-    if value == GPU if isinstance(value, torch.device) else isinstance(value, str) and value.split(":")[0] == "cuda":
-        return torch.device("cpu")
-    if type(value) in (tuple, list):
-        return type(value)(_replaced(entry) for entry in value)
-    return {key: _replaced(entry) for key, entry in value.items()} if type(value) is dict else value
+    if isinstance(error, KeyboardInterrupt):
+        return f"the check was interrupted{place(error)}"
+    return f"it raised {meaning(error)}{place(error)}"

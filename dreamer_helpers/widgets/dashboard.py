@@ -18,7 +18,7 @@ from dreamer_helpers.errors import UserError
 from dreamer_helpers.parts import Parts
 from dreamer_helpers.train import train
 from dreamer_helpers.trainer import Progress
-from dreamer_helpers.widgets.base import Described
+from dreamer_helpers.widgets.base import Described, NamedImage
 
 
 class TrainingDashboard(Described):
@@ -48,7 +48,8 @@ class TrainingDashboard(Described):
         self.text = widgets.Label("about to start")
         self.button = widgets.Button(description="stop", tooltip="end the training here and keep the agent")
         self.button.on_click(lambda _: self.stop())
-        self.picture = widgets.Image(value=self.still(), format="png", layout=widgets.Layout(width="850px"))
+        self.picture = NamedImage(value=self.still(), format="png", layout=widgets.Layout(width="850px"))
+        self.picture.tooltip = self.alt
         super().__init__([widgets.HBox([self.bar, self.button, self.text]), self.picture])
 
     # -------------------------------------------------------------------------------------- from the notebook
@@ -89,13 +90,15 @@ class TrainingDashboard(Described):
         progress = self.progress
         if progress is None:
             return plots.Picture(self._figure(), f"Nothing yet: {self.name} has not begun to train.")
+        return plots.Picture(self._figure(), self._says(progress))
+
+    def _says(self, progress: Progress) -> str:
         last = np.mean([episode[1] for episode in progress.episodes[-10:]]) if progress.episodes else float("nan")
-        alt = (
+        return (
             f"{self.name} after {progress.steps} steps and {progress.updates} updates. Left, the return of each "
-            f"episode; the mean of the last ten is {last:.1f}. Right, the losses of the world model. "
-            f"{'Below, a dream beside reality.' if self.dream is not None else ''}"
+            f"episode; the mean of the last ten is {last:.1f}. Right, the losses of the world model."
+            f"{' Below, a dream beside reality.' if self.dream is not None else ''}"
         )
-        return plots.Picture(self._figure(), alt)
 
     # ------------------------------------------------------------------------------------------ in the thread
 
@@ -128,6 +131,8 @@ class TrainingDashboard(Described):
         self.bar.value = progress.steps
         speed = progress.steps / max(progress.wall_s, 1e-9)
         self.text.value = f"return {progress.recent_return:.2f}   {speed:.0f} steps/s   {state}{self.no_dream}"
+        self.alt = self._says(progress)
+        self.picture.tooltip = self.alt
         self.picture.value = self.still()
 
     def _left(self, progress: Progress) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, Self
 
 import ipywidgets as widgets
 import numpy as np
@@ -12,12 +13,14 @@ import torch
 from dreamer_helpers import device as hardware
 from dreamer_helpers.agent import AgentState, DreamerV3
 from dreamer_helpers.envs import VectorEnv
-from dreamer_helpers.video import GAP, png, side_by_side, to_uint8
-from dreamer_helpers.widgets.base import Described
+from dreamer_helpers.video import GAP, Shown, png, side_by_side, to_uint8
+from dreamer_helpers.widgets.base import LABEL, Described, NamedImage
 from dreamer_helpers.widgets.player import CRISP
 from dreamer_helpers.world_model import State
 
 KEYS = {"ArrowLeft": 0, "ArrowDown": 1, "ArrowRight": 2, "ArrowUp": 1}
+
+SIDES = "The world on the left, the dream on the right."
 
 KEYBOARD = """
 export default { render({ model, el }) {
@@ -47,19 +50,21 @@ class DreamPlayer(Described):
 
     The agent watches ``context`` frames, in which nobody moves, then closes its eyes: from there on the dream sees
     nothing but the actions. ``buttons`` maps labels to actions, ``keys`` names of keyboard keys to actions.
-    ``play([...])`` plays from code. Random numbers come from a generator of its own, begun with ``seed``. Without the
-    package anywidget there are the buttons alone.
+    ``play([...])`` plays from code; ``copy().play([...])`` does so without touching the game that somebody plays
+    here, and ``copy().restart(seed).play([...])`` begins a game of its own. Pages without a kernel show the game after
+    the actions ``moment``. Random numbers come from a generator of its own, begun with ``seed``. Without the package
+    anywidget there are the buttons alone.
     """
 
     def __init__(
         self, agent: DreamerV3, env: str, *, buttons: Mapping[str, int], keys: Mapping[str, int] = KEYS,
-        stay: int = 1, context: int = 5, seed: int = 0, scale: int = 8,
+        stay: int = 1, context: int = 5, seed: int = 0, scale: int = 8, moment: Sequence[int] = (),
     ):  # fmt: skip
         self.agent, self.env, self.by_key, self.stay, self.context = agent, env, dict(keys), stay, context
-        self.seed, self.scale = seed, scale
+        self.seed, self.scale, self.moment = seed, scale, moment
         height, width = self.agent.observation_space["image"].shape[:2]
         size = widgets.Layout(width=f"{scale * (2 * width + GAP)}px", height=f"{scale * height}px")
-        self.picture = widgets.Image(format="png", layout=size)
+        self.picture = NamedImage(format="png", layout=size)
         self.picture.add_class("dreamer-pixels")
         self.words = widgets.HTML()
         row = [widgets.Button(description=label, layout=widgets.Layout(width="80px")) for label in buttons]
@@ -69,7 +74,8 @@ class DreamPlayer(Described):
         again.on_click(lambda _: self.restart(self.seed + 1))
         self.restart(seed)
         keyboard = self._keyboard()
-        title = widgets.Label("the world   |   the dream")
+        column = f"display: inline-block; width: {scale * (width + GAP)}px"
+        title = widgets.HTML(f'<span style="{column}">the world</span>the dream')
         below = [keyboard] if keyboard is not None else []
         super().__init__([
             widgets.HTML(CRISP), title, self.picture, self.words, widgets.HBox([*row, again]), *below,
@@ -77,9 +83,9 @@ class DreamPlayer(Described):
 
     # ------------------------------------------------------------------------------------------------ playing
 
-    def restart(self, seed: int) -> None:
+    def restart(self, seed: int) -> Self:
         """A new world; the agent watches it for ``context`` frames."""
-        self.seed, self.steps = seed, 0
+        self.seed, self.taken = seed, []
         self.generator = hardware.new_generator(self.agent.device, seed)
         self.vector = VectorEnv(self.env, 1, seed)
         self.record, state, action = self.vector.reset(), None, self._action(self.stay)
@@ -92,8 +98,18 @@ class DreamPlayer(Described):
         self.returns = np.zeros(2)
         self.awake = True  # the world goes on; behind its end only the dream does
         self._show()
+        return self
 
-    def play(self, actions: list[int]) -> DreamPlayer:
+    @property
+    def steps(self) -> int:
+        """How many moves were made since the eyes closed."""
+        return len(self.taken)
+
+    def copy(self) -> Self:
+        """A player of its own at the same point of the same game, the same random numbers ahead."""
+        return super().copy().restart(self.seed).play(self.taken)
+
+    def play(self, actions: Sequence[int]) -> Self:
         """Take these actions one after the other."""
         for action in actions:
             self.step(action)
@@ -110,7 +126,7 @@ class DreamPlayer(Described):
         dream, _ = model.imagine(self.latent, lambda _: chosen, 1, self.generator)
         self.latent = State(dream.deter[:, 1], dream.stoch[:, 1])
         self.returns[1] += model.reward.mean(model.reward(self.latent.features)).item()
-        self.steps += 1
+        self.taken.append(action)
         self._show()
 
     def _action(self, action: int) -> torch.Tensor:
@@ -131,11 +147,18 @@ class DreamPlayer(Described):
             f"Step {self.steps} since the eyes closed. Rewards so far: {self.returns[0]:.0f} in the world"
             f"{'' if self.awake else ', which has ended'}, {self.returns[1]:.1f} in the dream."
         )
-        self.words.value = f'<div role="status">{self.alt}</div>'
+        self.picture.tooltip = f"{SIDES} {self.alt}"
+        self.words.value = f'<div role="status">{escape(self.alt)}</div>'
 
     def still(self) -> bytes:
         """World and dream as they are now."""
         return self.picture.value
+
+    def snapshot(self) -> Shown:
+        """World and dream as they are now, or as ``moment`` makes them if nobody has played yet."""
+        if self.moment and not self.taken:
+            return self.copy().play(self.moment).snapshot()
+        return Shown(self.still(), f"{SIDES} {self.alt}", f"{LABEL} {SIDES} {self.alt}")
 
     # ----------------------------------------------------------------------------------------------- keyboard
 

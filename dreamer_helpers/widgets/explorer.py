@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from html import escape
+from typing import Any, Self
 
 import ipywidgets as widgets
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from dreamer_helpers import plots
 from dreamer_helpers.errors import UserError, did_you_mean
 from dreamer_helpers.video import png
-from dreamer_helpers.widgets.base import Described
+from dreamer_helpers.widgets.base import Described, NamedImage
 
 PAUSE = 0.01  # seconds to wait for the next move before drawing: a burst of moves is drawn once
 
@@ -22,7 +23,8 @@ class Explorer(Described):
     """A figure and its controls. A subclass draws once in :meth:`prepare` and moves lines in :meth:`update`.
 
     ``controls`` maps names to ipywidgets with a ``value``. :meth:`update` returns a sentence that says what is to be
-    seen; it stands under the figure and is the text for screen readers. ``set(name=value)`` moves controls from code.
+    seen; it stands under the figure and is the text for screen readers. ``set(name=value)`` moves controls from code;
+    ``copy().set(name=value)`` does so without moving what somebody else looks at.
     """
 
     def __init__(self, controls: Mapping[str, Any], width: float = 8.5, height: float = 2.8):
@@ -37,7 +39,7 @@ class Explorer(Described):
         for axes in self.figure.axes:
             plots.fix_labels(axes)
         pixels = f"{int(width * self.figure.dpi)}px"
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(width=pixels, max_width="100%"))
+        self.picture = NamedImage(format="png", layout=widgets.Layout(width=pixels, max_width="100%"))
         self.words = widgets.HTML()
         self._waiting = False
         self.drawn = 0  # how often, for tests
@@ -54,27 +56,33 @@ class Explorer(Described):
         """Move what depends on the controls; returns what is to be seen, in words."""
         raise NotImplementedError
 
-    def set(self, **values: Any) -> Explorer:
+    def set(self, **values: Any) -> Self:
         """Move controls and draw. Raises UserError for a control that is not there or a value it cannot take."""
-        for name, value in values.items():
-            if name not in self.controls:
-                raise UserError(f"no control {name!r}{did_you_mean(name, self.controls)}")
+        for key, value in values.items():
+            if key not in self.controls:
+                raise UserError(f"no control {key!r}{did_you_mean(key, self.controls)}")
             try:
-                self.controls[name].value = value
+                self.controls[key].value = value
             except Exception as error:
-                raise UserError(f"{name} cannot be {value!r}: {error}") from None
-            if self.controls[name].value != value:
-                raise UserError(f"{name} cannot be {value!r}; it was moved to {self.controls[name].value!r}")
+                raise UserError(f"{key} cannot be {value!r}: {error}") from None
+            if self.controls[key].value != value:
+                raise UserError(f"{key} cannot be {value!r}; it was moved to {self.controls[key].value!r}")
         self.draw()
         return self
+
+    def copy(self) -> Self:
+        """An explorer of the same kind, its controls where they are here."""
+        return super().copy().set(**{key: control.value for key, control in self.controls.items()})
 
     def draw(self) -> None:
         """Bring figure and words up to date with the controls."""
         self._waiting = False
-        self.alt = self.update(**{name: control.value for name, control in self.controls.items()})
+        self.alt = self.update(**{key: control.value for key, control in self.controls.items()})
         self.figure.canvas.draw()  # savefig would draw everything twice
-        self.picture.value = png(np.asarray(self.figure.canvas.buffer_rgba())[..., :3])
-        self.words.value = f'<div role="status">{self.alt}</div>'
+        with self.picture.hold_sync():  # picture and words in one message
+            self.picture.value = png(np.asarray(self.figure.canvas.buffer_rgba())[..., :3])
+            self.picture.tooltip = self.alt
+        self.words.value = f'<div role="status">{escape(self.alt)}</div>'
         self.drawn += 1
 
     def still(self) -> bytes:

@@ -1,0 +1,1 @@
+"""Lesson 09, train: its exercises and its pictures."""
