@@ -104,6 +104,12 @@ SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
 }  # fmt: skip
 
 
+def by_torch_itself(name: str, value: Any) -> bool:
+    """Whether torch put it there: a part that loads itself when it is needed, or a wrapper around what was there."""
+    torchs = str(getattr(value, "__module__", "")).startswith("torch")
+    return isinstance(value, ModuleType) or (torchs and getattr(value, "__name__", "") == name)
+
+
 class World:
     """The settings and the functions of torch as they are now; ``put_back`` names what has changed since."""
 
@@ -119,8 +125,8 @@ class World:
                 write(self.settings[name])
         for place, before in self.places.items():
             for name, value in list(vars(place).items()):
-                if value is before.get(name) or name.startswith("__") or isinstance(value, ModuleType):
-                    continue  # the same; or a part of torch that loads itself when it is needed
+                if value is before.get(name) or name.startswith("__") or by_torch_itself(name, value):
+                    continue
                 changed.append(f"{place.__name__}.{name}")
                 setattr(place, name, before[name]) if name in before else delattr(place, name)
         return changed
