@@ -159,8 +159,8 @@ MUTANTS = (
     Mutant(
         "looking: previous action not shifted",
         "dreams.py",
-        "previous = np.concatenate([np.zeros_like(actions[:1]), actions[:-1]])",
-        "previous = actions",
+        'previous = previous_actions(seen["action"], seen["is_first"])',
+        'previous = seen["action"]',
         (*WIRING, "-k", "beside_reality"),
     ),
     Mutant(

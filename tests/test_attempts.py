@@ -118,6 +118,7 @@ STYLES: dict[str, tuple[str, ...]] = {
     "with dots behind": (f"@exercise('symlog')\ndef symlog(x):\n    return {GOOD}\n    ...",),
     "with a guard": (f"@exercise('symlog')\ndef symlog(x):\n    if x is None:\n        raise NotImplementedError\n    return {GOOD}",),
     "masks": ("@exercise('symlog')\ndef symlog(x):\n    y = x.clone()\n    y[x > 0] = x[x > 0].log1p()\n    y[x < 0] = -(-x[x < 0]).log1p()\n    return y",),
+    "mapped": ("@exercise('symlog')\ndef symlog(x):\n    f = torch.vmap(lambda v: v.sign() * v.abs().log1p())\n    return f(x.reshape(-1)).reshape(x.shape)",),
     "with prints": (f"@exercise('symlog')\ndef symlog(x):\n    print(x)\n    return {GOOD}",),
     "under another name of exercise": (f"from dreamer_helpers.course import exercises as e\n@e.exercise('symlog')\ndef symlog(x):\n    return {GOOD}",),
     "in a notebook without gradients": ("torch.set_grad_enabled(False)", ATTEMPT, "torch.set_grad_enabled(True)"),
@@ -361,6 +362,17 @@ def test_the_shown_solution_is_a_right_cell(name: str, notebook: Notebook) -> No
     assert notebook[name] is not REGISTRY[name].reference
     taken = [line.split(" import ")[1] for line in shown.splitlines() if line.startswith("from dreamer_helpers")]
     assert set(taken) <= set(REGISTRY), "an import hides a piece of the answer"
+
+
+def test_a_solution_brings_its_helpers_and_names_of_types_along() -> None:
+    """Another function of its module, and a name that stands for a type there; other exercises are imported."""
+    from dreamer_helpers.world_model import total_loss
+
+    entry = exercises.Exercise("total_loss", "00", total_loss, (), ("a", "b"), 1, "")
+    assert "Losses = dict[str, Tensor]" in reference_source(entry)
+    encoding = reference_source(REGISTRY["two_hot_encoding"])
+    assert encoding.index("def neighbours(") < encoding.index("def two_hot_encoding(")
+    assert "from dreamer_helpers.symlog import symexp\n" in reference_source(REGISTRY["symexp_bins"])
 
 
 # ---------------------------------------------------------------------------------------------------- pieces

@@ -196,6 +196,20 @@ INDEPENDENT = {
             odd = len(bins) % 2
             return terms[..., :odd].sum(-1) + terms[..., odd:].unflatten(-1, (-1, 2)).sum(-1).sum(-1)
     """,
+    "previous_actions": """
+        def previous_actions(action, is_first):
+            before = torch.roll(action, 1, dims=1)
+            begins = is_first.clone()
+            begins[:, 0] = True
+            return torch.where(begins.unsqueeze(-1), torch.zeros_like(before), before)
+    """,
+    "total_loss": """
+        def total_loss(losses, scales):
+            total = 0.0
+            for name in losses:
+                total = total + losses[name].mean() * scales.get(name, 1)
+            return total
+    """,
 }
 """Every exercise that there is, written in another way than the package writes it."""
 

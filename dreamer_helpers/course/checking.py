@@ -576,6 +576,7 @@ def _try_on_gpu(
             result = trial.run(words, function, *handed.arguments, **handed.settings)
         strangers = [path for path, one in leaves(view(result)) if isinstance(one, Tensor) and not OnGpu.has(one)]
         if strangers:
+            gpu.lost = True  # or made by code that cannot be looked into, such as ``torch.jit``
             wrong = Wrong(
                 f"{words}{strangers[0]} gives a tensor on the CPU, whatever device the input is on: write "
                 "`device=x.device` where you make one"

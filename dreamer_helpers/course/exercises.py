@@ -13,12 +13,13 @@ later notebooks: see ``own_parts.py``. The variable COURSE_EXERCISES is empty fo
 
 from __future__ import annotations
 
+import ast
 import html
 import inspect
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -343,15 +344,20 @@ class _Solution(attempts.Slice):
         self.need(source, {name})
         self.texts.append(f"{source}\n")
 
+    def _before(self) -> Iterator[tuple[str, list[ast.stmt]]]:
+        yield self.text, ast.parse(self.text).body  # constants and names of types, wherever they stand in the module
+
 
 def reference_source(entry: Exercise, above: str = "") -> str:
     """The reference as a cell could hold it: imports, helpers of its module, and itself, below the line ``above``."""
     body = textwrap.dedent(inspect.getsource(entry.reference))
     module = inspect.getmodule(entry.reference)
     place = Anchor(str(inspect.getsourcefile(entry.reference)), 0, vars(module))
-    parts = _Solution(place, "", None, {entry.reference.__name__}, annotations=True)
+    parts = _Solution(place, inspect.getsource(module), None, {entry.reference.__name__}, annotations=True)
     parts.need(body)
-    imports = "\n".join(sorted(parts.imports, key=lambda line: "dreamer_helpers" in line))
+    imports = "\n".join(
+        sorted(parts.imports, key=lambda line: ("dreamer_helpers" in line, line.startswith("from"), line))
+    )
     texts = [*([f"{imports}\n"] if imports else []), *(text.rstrip() + "\n" for text in parts.texts)]
     return "\n\n".join([*texts, f"{above}\n{body}" if above else body])
 
