@@ -45,7 +45,8 @@ mutants: setup    ## plant faults in copies of the package, one at a time; the t
 	$(BIN)/python tests/mutants.py
 
 colab: $(COLAB)   ## exercises, widgets and all but the long lessons on the versions that Colab has
-	$(COLAB)/bin/python -m pytest -W ignore -m "not long" tests/lessons tests/test_exercises.py tests/test_explorers.py \
+	$(COLAB)/bin/python -m pytest -n 2 --dist worksteal -W ignore -m "not long" tests/lessons tests/test_exercises.py \
+		tests/test_attempts.py tests/test_checking.py tests/test_passport.py tests/test_explorers.py \
 		tests/test_dream_player.py tests/test_course.py tests/test_notebooks.py
 
 $(COLAB): tests/colab.txt
