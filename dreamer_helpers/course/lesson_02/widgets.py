@@ -14,6 +14,9 @@ from dreamer_helpers.widgets.explorer import Explorer
 class TwoHotExplorer(Explorer):
     """A number that one moves, and the two bins that share it. The axis is that of symlog, where bins are even."""
 
+    STOPS = (1.28, 3.68, -1.28, -3.68)
+    """Places that the lesson looks at: both bars are equally high there."""
+
     def __init__(self, n: int = 11, limit: float = 4.0):
         self.bins = symexp_bins(n, limit)
         slider = widgets.FloatSlider(value=1.5, min=-limit, max=limit, step=0.05, description="symlog of x")
@@ -43,6 +46,9 @@ class TwoHotExplorer(Explorer):
 class LotteryExplorer(Explorer):
     """A prize with a chance, else nothing: what the average over raw bins says, and what that over symlog bins says."""
 
+    STOPS = ((0.72, 3.0), (0.01, 3.0), (0.53, 0.0))
+    """Chances and powers that the lesson looks at: the largest difference, the largest ratio, a small prize."""
+
     def __init__(self) -> None:
         chance = widgets.FloatSlider(value=0.1, min=0.0, max=1.0, step=0.01, description="chance")
         prize = widgets.FloatSlider(value=3.0, min=0.0, max=5.0, step=0.25, description="prize 10^")
@@ -59,6 +65,8 @@ class LotteryExplorer(Explorer):
             for i, label in ((0, "mean of raw bins (today)"), (1, "symexp of the mean of symlogs (2023)"))
         ]
         self.dots = [self.axes.plot([0], [0], "o", color=plots.COLOURS[i], markersize=7)[0] for i in (0, 1)]
+        self.gap = self.axes.plot([0, 0], [0, 0], color="0.4", linewidth=1.2, linestyle=":", zorder=1)[0]
+        self.gap_size = self.axes.text(0, 0, "", fontsize=8, color="0.3", va="center")
         self.axes.set_xlim(0, 1)
         self.axes.set_ylim(-0.03, 1.03)
         self.axes.legend(fontsize=8, frameon=False, loc="upper left")
@@ -66,12 +74,19 @@ class LotteryExplorer(Explorer):
     def update(self, chance: float, power: float) -> str:
         """Draw both for this prize."""
         prize = torch.tensor(10.0**power)
-        curves = (self.chances, symexp(self.chances * symlog(prize)) / prize)
-        for line, dot, curve in zip(self.lines, self.dots, curves, strict=True):
-            line.set_data(self.chances.numpy(), curve.numpy())
-            dot.set_data([chance], [float(np.interp(chance, self.chances.numpy(), curve.numpy()))])
         old = symexp(chance * symlog(prize)).item()
+        heights = (chance, old / prize.item())
+        curves = (self.chances, symexp(self.chances * symlog(prize)) / prize)
+        for line, dot, curve, height in zip(self.lines, self.dots, curves, heights, strict=True):
+            line.set_data(self.chances.numpy(), curve.numpy())
+            dot.set_data([chance], [height])
+        difference = chance * prize.item() - old
+        self.gap.set_data([chance, chance], heights)
+        self.gap_size.set(
+            position=(chance + (0.015 if chance < 0.8 else -0.015), sum(heights) / 2), text=f"{difference:.3g}",
+            ha="left" if chance < 0.8 else "right",
+        )  # fmt: skip
         return (
             f"A prize of {prize.item():g} with a chance of {chance:.2f} is worth {chance * prize.item():.4g}. "
-            f"The mean of raw bins says so; symlog bins say {old:.4g}."
+            f"The mean of raw bins says so; symlog bins say {old:.4g}, a difference of {difference:.3g}."
         )
