@@ -73,19 +73,18 @@ class LotteryExplorer(Explorer):
 
     def update(self, chance: float, power: float) -> str:
         """Draw both for this prize."""
-        prize = torch.tensor(10.0**power)
+        prize = torch.tensor(10.0**power, dtype=torch.float64)
         old = symexp(chance * symlog(prize)).item()
         heights = (chance, old / prize.item())
         curves = (self.chances, symexp(self.chances * symlog(prize)) / prize)
         for line, dot, curve, height in zip(self.lines, self.dots, curves, heights, strict=True):
             line.set_data(self.chances.numpy(), curve.numpy())
             dot.set_data([chance], [height])
-        difference = chance * prize.item() - old
+        difference = abs(round(chance * prize.item() - old, 6))  # at a chance of 1 there is none
         self.gap.set_data([chance, chance], heights)
-        self.gap_size.set(
-            position=(chance + (0.015 if chance < 0.8 else -0.015), sum(heights) / 2), text=f"{difference:.3g}",
-            ha="left" if chance < 0.8 else "right",
-        )  # fmt: skip
+        left = chance > 0.2  # of the dots, above the straight line, where there is room
+        place = (chance - 0.015 if left else chance + 0.015, chance + 0.05 if left else 0.35)
+        self.gap_size.set(position=place, text=f"gap {difference:.3g}", ha="right" if left else "left")
         return (
             f"A prize of {prize.item():g} with a chance of {chance:.2f} is worth {chance * prize.item():.4g}. "
             f"The mean of raw bins says so; symlog bins say {old:.4g}, a difference of {difference:.3g}."
