@@ -58,9 +58,8 @@ loss.backward()
 print("loss", round(loss.item(), 4), "  gradient", [round(g, 4) for g in logits.grad.tolist()])
 
 # %% [markdown]
-# The gradient is *probabilities minus target*, entry by entry, and so never leaves -1 to 1: the first wish comes by itself.
-# Now let class 0 mean the number -1000, class 1 the number
-# 0 and class 2 the number 1000: nothing in it changes, as the loss does not know what its classes mean. Such a class, with
+# The gradient is *probabilities minus target*, entry by entry, and so never leaves -1 to 1: the first wish
+# comes by itself. Now let class 0 mean the number -1000, class 1 the number 0 and class 2 the number 1000: nothing in it changes, as the loss does not know what its classes mean. Such a class, with
 # the number that it stands for, is called a **bin**. What is left is to say numbers that lie *between* the bins.
 #
 # ## 2. Bins: classes that mean numbers
@@ -165,11 +164,12 @@ print(
 #
 # What the checks ask for, here and in the next two exercises:
 #
-# * **dtype**: float32 in, float32 out. (That float64 stays float64 is good style, and not asked here.)
+# * **dtype**: float32 in, float32 out. The loss and the mean are asked for float64 too, which has to stay float64; for the
+#   encoding that is good style and not asked.
 # * **device**: that of what comes in (`device=x.device` for tensors of your own).
 # * **no Python `if` and no loop over values**, for which a GPU would have to wait.
 # * **gradients** flow as the equations say: here the weights depend on `x`. What comes in is left as it was.
-# * **NaN** stays NaN somewhere in its row, or gives nothing; it never becomes an ordinary bin.
+# * **NaN** (in the encoding): it stays NaN somewhere in its row, or gives nothing; it never becomes an ordinary bin.
 
 
 # %%
@@ -358,8 +358,8 @@ pictures.ticket(bins, learned_ticket, mean)
 
 # %% [markdown]
 # Two humps: nine tenths at 0, one tenth at 1000, shared by the bins 872 and 1021. At 100 there is nothing, for no ticket ever
-# pays 100. A network with a single output can only say 100, which is right on average and never true. The
-# distribution says **what may happen and how likely it is**, and the mean can still be read off. The agent itself reads nothing
+# pays 100. A network with a single output can only say 100, which is right on average and never true. The distribution
+# says **what may happen and how likely it is**, and the mean can still be read off. The agent itself reads nothing
 # but this mean; the rest of the distribution is what the loss needs in order to get it right. It is the average of the
 # encodings of all tickets, as cross-entropy is smallest where $p$ equals the average target. So the second wish of section 1
 # is fulfilled too, because the target is an encoding whose mean is the raw number.
