@@ -9,7 +9,7 @@
 # | You will be able to | say what a world model is and is not; find your way through a lesson; solve an exercise |
 # | You need | Python; a keyboard or a mouse |
 # | Reading | about 10 minutes |
-# | Computing | one to two minutes on two free CPU cores, several on busy ones (not measured on a Colab GPU) |
+# | Computing | about two minutes on two CPU cores (not measured on a Colab GPU) |
 # | Exercises | 1, to see how they work |
 #
 # The notebooks come with their outputs stored. Clear them first, so that no answer stands below a question: in JupyterLab
@@ -192,8 +192,8 @@ plots.Picture(figure, words)
 
 # %% [markdown]
 # Look to the right of the burr: a shade at first (from step 2 on), then an apple, which falls and comes back as the true
-# ones do. And look on to the end: one of the true apples fades, and is gone from step 11 on. The dream has three apples
-# again, but not those of the world.
+# ones do. And look on to the end: one of the true apples fades, and is gone from step 11 on. The dream has as many apples
+# as the world again, but not the same ones.
 #
 # Do the three dreams of one game go wrong alike? *Predict: of the games in which some dream has a wrong apple, in how many
 # have all three?*
