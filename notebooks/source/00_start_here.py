@@ -167,7 +167,7 @@ plots.Picture(
 
 # %% [markdown]
 # Here is a dream with a ghost apple, again as a film (GIF), the world on the left and the dream on the right. Under it
-# stands every second picture from the moment on, in a row.
+# stand, in a row, one from before that moment and then every second one.
 
 # %%
 ghosts = [i for i, w in enumerate(wrong) if w["an apple too many"]]
