@@ -452,8 +452,8 @@ for name, a, b in (
     print(f"{name:<26}{said(a[:, 2]):<22}{said(b[:, 2])}")
 
 # %% [markdown]
-# Now symlog does. Shape is a large part of the price: each ruler is better by a factor of three or more where its own curve
-# is straight, as a learner finds a bent line harder to follow. But it is not all of it: on its own straight line symlog is
+# Now symlog does. Shape is a large part of the price: in each row the ruler wins whose curve is straight there, by its worst
+# seed more than twice over, as a learner finds a bent line harder to follow. But it is not all of it: on its own straight line symlog is
 # still off by 0.007 to 0.023, and plain on its own by 0.0015 to 0.003. The rest is the way back: an error of $e$ in symlog
 # space becomes a *relative* error of $e$. A thousandth of the length of that ruler, which is 6.9, is 0.007, and so costs
 # seven thousandths of the reward; plain, a thousandth of the length is a thousandth of 1000.
