@@ -9,8 +9,11 @@
 # | You will be able to | say what a world model is and is not; find your way through a lesson; solve an exercise |
 # | You need | Python; a keyboard or a mouse |
 # | Reading | about 10 minutes |
-# | Computing | about one minute on two CPU cores (not measured on a Colab GPU) |
+# | Computing | about two minutes on two CPU cores (not measured on a Colab GPU) |
 # | Exercises | 1, to see how they work |
+#
+# The notebooks come with their outputs stored. Clear them first, so that no answer stands below a question: in JupyterLab
+# by *Edit, Clear Outputs of All Cells*, on Colab by *Edit, Clear all outputs*.
 
 # %%
 import importlib.util
@@ -29,7 +32,7 @@ print(course.setup(seed=0, passport=True))
 # ## 1. The world
 #
 # A fox stands in an orchard at dusk. The picture has five columns and five rows. Three apples and a burr fall, each in a
-# column of its own, one row a step. These are all the rules:
+# column of its own, one row a step; the moon and the stars only shine. These are all the rules:
 #
 # * In each step the fox goes one column to the left or to the right, or stays. Then everything falls by a row.
 # * An apple that lands where the fox stands is caught: it is gone, and the **reward** is 1.
@@ -49,7 +52,7 @@ import torch
 from dreamer_helpers import bounds, dreams, plots
 from dreamer_helpers.course import claims
 from dreamer_helpers.course.data import recorded, shipped
-from dreamer_helpers.course.exercises import exercise, hint, reset, scoreboard, show_solution
+from dreamer_helpers.course.exercises import exercise, hint, scoreboard, show_solution
 from dreamer_helpers.course.lesson_00.reading import differences, faults
 from dreamer_helpers.train import DreamerV3, evaluate
 from dreamer_helpers.video import Film, side_by_side, to_uint8
@@ -87,12 +90,14 @@ print(f"at random {known['random']:.2f}   the best possible {known['best']:.2f}"
 # Below are two pictures. On the left the world, on the right the dream. The agent watched five pictures in which the fox
 # stood still, and then **closed its eyes**; from now on it is told nothing but your moves.
 #
-# *Predict, before you play: over fifteen steps, what will most often be wrong in the dream? The place of the fox, the
-# apples and the burr, or the count of rewards?* Then play, two or three times ("new world" begins again), and look for
-# it. Use the buttons, or click into the box and use the arrow keys.
+# *Predict, before you play: over fifteen steps, what will most often be drawn wrong: the fox's place, its face, an apple,
+# the burr, or the count of rewards?* Then play, two or three times ("new world" begins again), and look for it. Use the
+# buttons, or click into the box and use the arrow keys. Where a world opens with fewer than three apples, one fell on the
+# fox while the agent watched. The dream counts the rewards that it *expects*: if it is not sure of an apple, it counts a
+# part of one, and "1.3" may stand there.
 
 # %%
-player = DreamPlayer(agent, ORCHARD, buttons={"left": 0, "stay": 1, "right": 2}, seed=3)
+player = DreamPlayer(agent, ORCHARD, buttons={"left": 0, "stay": 1, "right": 2}, seed=4)
 player
 
 # %% [markdown]
@@ -102,7 +107,7 @@ player
 # five pictures of each and dreams the rest, up to fifteen steps, with the moves of the game. Where a dream leaves
 # something open, it draws lots, so we let it dream each game three times. Then we read off, picture by picture, what
 # stands where, and compare. The second column is a test: the same games with **open eyes**, where the agent sees each
-# picture and has only to draw what it saw.
+# picture and has only to draw what it saw. The cell takes a while, up to a minute or more: 160 dreams of fifteen steps.
 
 # %%
 games = [game for game in recorded("orchard_episodes.npz") if len(game) > 5]
@@ -111,24 +116,58 @@ opened = [dreams.open_loop(agent, game, context=len(game) - 1) for game in games
 wrong = [faults(dream, game.reward, start=5) for dream, game in zip(closed, games * 3, strict=True)]
 drawn = [faults(dream, game.reward, start=5) for dream, game in zip(opened, games, strict=True)]
 
-print(f"wrong at least once in ...   {len(wrong)} dreams   {len(drawn)} games with open eyes")
+
+def percent(values):
+    return f"{100 * np.mean(values):12.0f} %"
+
+
+print(f"{'wrong at least once':<26}   eyes closed     eyes open")
 for kind in wrong[0]:
-    print(f"{kind:<26}{sum(w[kind] for w in wrong):10}{sum(d[kind] for d in drawn):16}")
-print(f"{'any of these':<26}{sum(any(w.values()) for w in wrong):10}", end="")
-print(f"{sum(any(d.values()) for d in drawn):16}")
+    print(f"{kind:<26}{percent([w[kind] for w in wrong])}{percent([d[kind] for d in drawn])}")
+print(f"{'any of these':<26}{percent([any(w.values()) for w in wrong])}", end="")
+print(percent([any(d.values()) for d in drawn]))
+
+# %%
+FACE = "the fox's hurt face"
+winces = [bool((game.reward[5:] < 0).any()) for game in games]
+faces = [w[FACE] for w, wince in zip(wrong, winces * 3, strict=True) if wince]
+drawn_faces = [d[FACE] for d, wince in zip(drawn, winces, strict=True) if wince]
+rest = [any(fault for kind, fault in w.items() if kind != FACE) for w in wrong]
+print(f"the fox winces in {sum(winces)} of {len(games)} games; there the face is wrong")
+print(f"   in {sum(faces)} of {len(faces)} dreams with closed eyes")
+print(f"   in {sum(drawn_faces)} of {len(drawn_faces)} games with open eyes")
+print(f"dreams with a fault other than the face: {sum(rest)} of {len(rest)}")
 
 # %% [markdown]
-# About four dreams in ten go wrong somewhere. The fox is always where it should be: its place follows from your moves.
-# The count of rewards is off in a few dreams of a hundred. What goes wrong most often are two things:
+# About four dreams in ten go wrong somewhere; leave the face aside, and it is two in ten. The fox is always where it should
+# be: its place follows from your moves. The count of rewards is off in a few dreams of a hundred. What goes wrong most
+# often are two things:
 #
-# * **The hurt face.** The dream draws a smear where the fox winces. But so it does with open eyes: this is a fault of
-#   drawing, not of dreaming. A wince is rare, and lasts for one picture.
+# * **The hurt face.** The dream draws a smear where the fox winces. But so it does with open eyes, and not less often: of
+#   the games in which the fox winces at all, most are drawn wrong either way. This is a fault of drawing, not of dreaming.
+#   A wince is rare, and lasts for one picture. The next picture shows one.
 # * **The apples.** In about one dream in five an apple is missing that is there in the world, or a **ghost apple** falls
 #   that is not there. With open eyes this never happens. So it is the dreaming that does it: one wrong guess, and nothing
 #   that corrects it.
-#
+
+# %%
+hurt = next(i for i, d in enumerate(drawn) if d[FACE])
+wince = 5 + int(np.argmax(games[hurt].reward[5:] < 0))
+shown = [opened[hurt].real[wince] / 255, opened[hurt].dreamed[wince], closed[hurt].dreamed[wince]]
+figure, names = (
+    plots.new_figure(6, 2.3),
+    ["the world", "drawn with open eyes", "dreamed with closed eyes"],
+)
+plots.draw_frames(figure.subplots(), [np.stack(shown)], "a wince", names)
+plots.Picture(
+    figure,
+    "Three pictures of a moment in which a burr lands on the fox: the world, where it winces, the agent's "
+    "drawing with open eyes, and its dream, in which the face is a smear.",
+)
+
+# %% [markdown]
 # Here is a dream with a ghost apple, again as a film (GIF), the world on the left and the dream on the right. Under it
-# stand the pictures around the moment in a row.
+# stand, in a row, one from before that moment and then every second one.
 
 # %%
 ghosts = [i for i, w in enumerate(wrong) if w["an apple too many"]]
@@ -136,22 +175,25 @@ dream, game = closed[ghosts[0]], games[ghosts[0] % len(games)]
 moment = 5 + int(np.argmax(differences(dream.real[5:], dream.dreamed[5:])["an apple too many"]))
 Film(
     side_by_side([dream.real, to_uint8(dream.dreamed)]),
-    f"Film of {len(game)} pictures: the world on the left, the dream on the right. They are alike until, "
+    f"Film of {len(game)} pictures: the world on the left, the dream on the right. They are nearly alike until, "
     f"{moment - 4} steps after the eyes closed, the dream shows an apple that the world has not.",
     fps=2,
     scale=6,
 )
 
 # %%
-figure, part = plots.new_figure(8.5, 2.3), slice(moment - 4, moment + 6)
-steps = [f"step {t - 4}" for t in range(len(game))][part]
+figure, part = plots.new_figure(8.5, 2.9), [moment - 3, *range(moment, len(game), 2)]
+steps = [f"step {t - 4}" for t in part]
 title = "the world above, the dream below; counted from when the eyes closed"
 plots.draw_frames(figure.subplots(), [dream.real[part], dream.dreamed[part]], title, steps)
-words = f"Two rows of pictures, the world above the dream. At step {moment - 4} the dream has an apple more."
+words = f"Two rows of pictures, the world above the dream. At step {moment - 4} the dream has an apple more; "
+words += "later one of the true apples fades from it, and at the end it has as many as the world, but not the same."
 plots.Picture(figure, words)
 
 # %% [markdown]
-# Look to the right of the burr: a shade at first, then an apple, which falls and comes back as the true ones do.
+# Look to the right of the burr: a shade at first (from step 2 on), then an apple, which falls and comes back as the true
+# ones do. And look on to the end: one of the true apples fades, and is gone from step 11 on. The dream has as many apples
+# as the world again, but not the same ones.
 #
 # Do the three dreams of one game go wrong alike? *Predict: of the games in which some dream has a wrong apple, in how many
 # have all three?*
@@ -209,7 +251,8 @@ claims(
 # | **critic** | the network that judges how much reward is still to come; it learns mostly in dreams |
 #
 # * It is **not the game's program**. No rule of section 1 is written in it, or it could not dream a fourth apple.
-# * It is **not a recording**. There are 25,600 layouts to begin with; even if every episode had taken but four pictures,
+# * It is **not a recording**. There are 25,600 layouts to begin with (5 columns for the burr
+#   times 4 for the empty one, $4^4$ heights, as nothing begins on the ground, and 5 places of the fox); even if every episode had taken but four pictures,
 #   14,000 steps would have shown 3,500 of them.
 # * It is **not the player**. It says what follows a move; which move is good, the actor says.
 # * It is **not the future**. Where it is not sure, it draws lots, and each lot looks like a world.
@@ -231,7 +274,8 @@ claims(
 # * `x` is not changed, and gradients flow through: torch functions, without `.item()`, `.detach()` or NumPy. At exactly 0,
 #   where the bars have a kink, the gradient may be what you like.
 #
-# Try it wrong once, to see what happens: forget the bars.
+# Try it wrong once, to see what happens: forget the bars. The check answers with an input, what came of it, and what is
+# right: `symlog_slope(tensor(-1.0)) gave inf, and 0.5 is right`.
 
 
 # %%
@@ -251,13 +295,15 @@ print([round(v, 3) for v in symlog_slope(torch.tensor([0.0, 1.0, -9.0])).tolist(
 scoreboard("00")
 
 # %% [markdown]
-# What passes is kept in your *passport*: the file `passport.json` beside your notebooks holds the source of every part that
-# you wrote. The first cell of every lesson opens it, and names what is in it. From there on your parts are used, in later
-# lessons and after a restart: a stub says "yours, from lesson 00, is used", and `course.part("symlog_slope")` gives you yours
-# anywhere. On Colab, where files are forgotten, take it along: after
-# `from dreamer_helpers.course.passport import Passport`, the call `Passport.load().export_json()` gives it as text, and
-# `Passport.load().import_json(text)` takes it back. Nothing that was imported is run before you have looked at it:
-# `course.trust()` shows it, and takes it when you call it again.
+# What passes is kept in your *passport*, the file `passport.json` beside your notebooks. The first cell of every lesson
+# opens it, and your parts are used from there on, in later lessons and after a restart: a stub says "yours, from lesson 00,
+# is used", and `course.part("symlog_slope")` gives you yours anywhere.
+#
+# <details><summary>On Colab, or from one machine to another</summary>Colab forgets files, so take the passport along as text:
+# after <code>from dreamer_helpers.course.passport import Passport</code>, the call
+# <code>Passport.load().export_json()</code> gives it, and <code>Passport.load().import_json(text)</code> takes it back.
+# Nothing that was imported is run before you have looked at it: <code>course.trust()</code> shows it, and takes it when you
+# call it again.</details>
 #
 # ## 5. How lessons work
 # * **Predict, then run.** Where a sentence in italics asks you to predict, do. The answer stands below the cell.
@@ -269,8 +315,9 @@ scoreboard("00")
 #
 # <details><summary>1. The eyes are closed. What is the dream still told, and what can it no longer notice?</summary>It is
 # told each move. It cannot notice that it guessed wrong: a ghost apple keeps falling until the eyes open.</details>
-# <details><summary>2. How could one find out whether a fault comes from the dreaming or from the drawing?</summary>Open
-# the eyes: what is still wrong then, like the hurt face, is a fault of drawing.</details>
+# <details><summary>2. Somebody trains a larger network for drawing pictures from the latent state, and leaves all else as it
+# is. Which of the faults may vanish, which will stay?</summary>The hurt face may be drawn better, if the state knows of it.
+# The ghost apples stay: they come from wrong guesses of the state, and a better brush draws them more sharply.</details>
 # <details><summary>3. The agent misses an apple in its third step. What happens to the apple, and what is the worst that
 # can come of it?</summary>It falls again from the top of its column. At worst the 25 steps are over before it is caught:
 # then its reward of 1 is never had.</details>

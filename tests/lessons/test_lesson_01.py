@@ -61,7 +61,11 @@ MISTAKES: attempts.Mistakes = {
 
 REWARDS = {"maze": np.array([0.0, 1.0]), "treasure": np.array([1.0, 1e5])}
 EXPLORERS: attempts.Explorers = {
-    "SymlogExplorer": (SymlogExplorer, {"power": 3.0, "sign": "-"}, "At x = -1000, symlog is -6.909, its slope 0.001"),
+    "SymlogExplorer": (
+        SymlogExplorer,
+        {"power": 3.0, "sign": "-"},
+        "At x = -1000, symlog is -6.909, 99 % short of x; its slope is 0.001",
+    ),
     "RewardHistogram": (lambda: RewardHistogram(REWARDS), {"shown": "symlog"}, "maze 6 %, treasure 94 %"),
 }
 

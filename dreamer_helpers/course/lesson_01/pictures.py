@@ -22,6 +22,7 @@ def rulers_picture(rulers: Mapping[str, Callable[[Tensor], Tensor]]) -> plots.Pi
     plots.tidy(far, "far out", "x, the reward, by powers of ten", "what the ruler shows")
     small, large = torch.linspace(-3, 3, 1201), torch.logspace(-2, 5, 701)
     near.plot(small, small, color="0.6", linewidth=0.8, label="y = x")
+    far.plot(large, large, color="0.6", linewidth=0.8)
     for i, (name, ruler) in enumerate(rulers.items()):
         look = dict(color=plots.COLOURS[i], linestyle=STYLES[i], linewidth=1.8, label=name)
         near.plot(small, ruler(small), **look)

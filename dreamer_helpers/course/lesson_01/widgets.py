@@ -50,12 +50,14 @@ class SymlogExplorer(Explorer):
         slope = symlog_slope(point).item()
         for dot, place in zip(self.dots, ((x, y), (x, slope), (y, x)), strict=True):
             dot.set_data([place[0]], [place[1]])
+        reach = limit if limit <= 2 else 1.1 * top  # near 0 equal axes show how close symlog keeps to y = x
         for axes, (wide, low, high) in zip(
-            self.axes, ((limit, -top * 1.1, top * 1.1), (limit, 0, 1.05), (top, -limit, limit)), strict=True
+            self.axes, ((limit, -reach, reach), (limit, 0, 1.05), (top, -limit, limit)), strict=True
         ):
             axes.set_xlim(-wide, wide)
             axes.set_ylim(low, high)
-        return f"At x = {x:g}, symlog is {y:.4g}, its slope {slope:.2g}, and symexp leads back to {x:g}."
+        short = f"{100 * (1 - y / x):.2g} % short of x"
+        return f"At x = {x:g}, symlog is {y:.4g}, {short}; its slope is {slope:.2g}, and symexp leads back to {x:g}."
 
 
 class RewardHistogram(Explorer):
