@@ -412,9 +412,9 @@ def said(errors):
 plain = three_seeds(lambda r: r, lambda y: y, evenly)
 squeezed = three_seeds(symlog, symexp, evenly)
 runs = {"plain squared error": plain, "squared error of symlogs": squeezed}
-print(f"{'relative errors':<26}{'pays 0.001':<22}{'pays 1':<22}pays 1000")
+print(f"{'relative errors':<26}{'pays 0.001':<26}{'pays 1':<26}pays 1000")
 for name, seeds in runs.items():
-    print(f"{name:<26}" + "".join(f"{said(game):<22}" for game in seeds.T))
+    print(f"{name:<26}" + "".join(f"{said(game):<26}" for game in seeds.T))
 worst = {name: seeds.max(0) for name, seeds in runs.items()}
 pictures.errors_picture(worst, ("0.001", "1", "1000"))
 
@@ -444,12 +444,12 @@ def straight_after_symlog(scale, u):
 
 plain_bent = three_seeds(lambda r: r, lambda y: y, straight_after_symlog)
 squeezed_bent = three_seeds(symlog, symexp, straight_after_symlog)
-print(f"{'the game that pays 1000':<26}{'plain':<22}symlog")
+print(f"{'the game that pays 1000':<26}{'plain':<26}symlog")
 for name, a, b in (
     ("straight", plain, squeezed),
     ("straight after symlog", plain_bent, squeezed_bent),
 ):
-    print(f"{name:<26}{said(a[:, 2]):<22}{said(b[:, 2])}")
+    print(f"{name:<26}{said(a[:, 2]):<26}{said(b[:, 2])}")
 
 # %% [markdown]
 # Now symlog does. Shape is a large part of the price: in each row the ruler wins whose curve is straight there, by its worst
