@@ -436,7 +436,7 @@ for step in range(201):
     adam.step()
 
 # %% [markdown]
-# From 0, exactly, to about 100, around which it jitters with the luck of each batch. No target was ever 100.
+# From 0, exactly, to 104 to 114: the true 100, with the luck of the last batches. No target was ever 100.
 
 # %% [markdown]
 # ## 7. Predict, then run: four ways to learn from three purses
@@ -665,7 +665,7 @@ claims(
 # `net[-1].bias.data = -0.5 * symlog(bins).abs()`.
 #
 # <details><summary>What a run of ours gave</summary>The ratio in the game that pays 1, seed by seed: 1.55, 1.45 and 1.32
-# with 63 bins, and 1.37, 1.47 and 1.26 with the slope, where section 7 had about 1.3, 1.3 and 1.4. Coarser bins look a little
+# with 63 bins, and 1.37, 1.47 and 1.26 with the slope, where section 7 had 1.30, 1.27 and 1.39. Coarser bins look a little
 # worse and the slope is no remedy; three seeds barely decide more. What the slope does for the first updates is another
 # matter.</details>
 #
