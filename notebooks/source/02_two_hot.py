@@ -58,9 +58,10 @@ loss.backward()
 print("loss", round(loss.item(), 4), "  gradient", [round(g, 4) for g in logits.grad.tolist()])
 
 # %% [markdown]
-# The gradient is *probabilities minus target*, entry by entry, and so never leaves -1 to 1: the first wish
-# comes by itself. Now let class 0 mean the number -1000, class 1 the number 0 and class 2 the number 1000: nothing in it changes, as the loss does not know what its classes mean. Such a class, with
-# the number that it stands for, is called a **bin**. What is left is to say numbers that lie *between* the bins.
+# The gradient is *probabilities minus target*, entry by entry, and so never leaves -1 to 1: the first wish comes by
+# itself. Now let class 0 mean the number -1000, class 1 the number 0 and class 2 the number 1000: nothing in it changes, as
+# the loss does not know what its classes mean. Such a class, with the number that it stands for, is called a **bin**. What
+# is left is to say numbers that lie *between* the bins.
 #
 # ## 2. Bins: classes that mean numbers
 #
@@ -686,8 +687,10 @@ scoreboard("02")
 # <details><summary>1. A target lies exactly on a bin. What is its encoding, and is it still "two"-hot?</summary>One entry
 # is 1, all others 0. The upper neighbour's weight is 0.</details>
 # <details><summary>2. Why may the networks of reward and critic keep their learning rate when rewards are multiplied by
-# 1000?</summary>The gradient of the logits is probabilities minus encoding, between -1 and 1 for every entry. Other bins
-# are addressed, with the same force. (But see section 7: sharing a network with a larger game still costs.)</details>
+# 1000?</summary>The gradient of the logits is probabilities minus encoding, between -1 and 1 for every entry. An optimiser
+# like Adam would hide the size of a gradient anyway (lesson 01), but not the length of the way: a weight that has to become
+# 1000 walks far, while logits that point to other bins walk as far as before. And where sizes are mixed, none shouts the
+# others down. (But see section 7: sharing a network with a larger game still costs.)</details>
 # <details><summary>3. In which situation do the two-hot of 2023 and that of today give the same number, and in which do they
 # part?</summary>The same when the target is certain, or small against 1. They part when large and small outcomes are mixed by
 # chance: the mean of symlogs is not the symlog of the mean.</details>
