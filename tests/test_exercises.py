@@ -146,6 +146,17 @@ def test_a_stub_gives_the_reference_and_one_quiet_line(capsys: pytest.CaptureFix
     assert not own_passport.exists()
 
 
+def test_a_stub_that_is_run_again_does_not_lose_what_passed() -> None:
+    """In the same notebook as after a restart: yours is used until it is reset."""
+    mine = written(MINE)
+    exercise("symlog")(mine)
+    stub = written("def symlog(x):\n    ...")
+    assert exercise("symlog")(stub) is mine
+    assert f"{'symlog':<24}yours" in repr(scoreboard("01"))
+    exercises.reset("symlog")
+    assert exercise("symlog")(stub) is symlog
+
+
 def test_a_right_answer_is_used_and_kept(capsys: pytest.CaptureFixture[str], own_passport: Path) -> None:
     mine = written(MINE)
     assert exercise("symlog")(mine) is mine
