@@ -29,6 +29,9 @@ class OnGpu(TorchFunctionMode):
         self.lost = False
         """Whether something was seen in which marks are lost: ``torch.vmap`` and its like."""
 
+    MAKERS = frozenset(
+        "arange empty eye full linspace logspace ones rand randint randn randperm tensor zeros".split()
+    )
     LEAVES = ("cpu", "tolist", "item", "numpy", "tensor", "__float__", "__int__", "__bool__", "__index__", "__len__")
 
     @staticmethod
@@ -47,6 +50,9 @@ class OnGpu(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
+        if name in self.MAKERS and kwargs.get("device") is None:
+            default = torch.get_default_device()  # as of `with x.device:`
+            kwargs = {**kwargs, "device": default} if default.type == "cuda" else kwargs
         if func == DEVICE:
             return GPU if self.has(args[0]) else torch.device("cpu")
         if func == IS_CUDA:
@@ -89,7 +95,8 @@ class OnGpu(TorchFunctionMode):
             strangers = [tensor for tensor in strangers if tensor.dtype.is_floating_point]  # indices may be on the CPU
         if strangers:
             raise WrongDevice(
-                "one that is made inside your function stands on the CPU; write `device=x.device` where you make it"
+                "tensors on two devices meet; the one that is made inside your function stands on the CPU: write "
+                "`device=x.device` where you make it"
             )
 
 

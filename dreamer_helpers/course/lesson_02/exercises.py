@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -44,8 +45,9 @@ def _encoding() -> list[Call]:
     middles, ends = (many[1:] + many[:-1]) / 2, torch.tensor([1e9, -1e9, 0.3, -7.0, 1234.5, -1e6])
     at = "two_hot_encoding({}, symexp_bins())"
     return [
-        *batches(*on, *between, *beyond, shared=(FIVE,)),
-        *batches(*between, shared=(UNEVEN,)),
+        *batches(*on, *between, *beyond, shared=(FIVE,), nan=False),
+        *batches(*between, shared=(UNEVEN,), nan=False),
+        call(torch.tensor([math.inf, -math.inf]), FIVE, slopes=False),
         call(many, many, words=at.format("symexp_bins()"), slopes=False),
         call(middles, many, words=at.format("(bins[1:] + bins[:-1]) / 2"), slopes=False),
         call(ends, many, slopes=False),
@@ -97,6 +99,7 @@ def _mean() -> list[Call]:
     plain = [torch.tensor(row) for row in ([0.0, 0, 0, 20, 0], [0.0, 0, 1, 1, 2], [3.0, 0, 0, 0, 1])]
     rows = _rows(1.0, 3.0, 0.3, 10.0)
     large = [1000.0 * torch.eye(5)[3], -1000.0 * torch.eye(5)[0], torch.full((5,), 1000.0), *_rows(300.0, 1.0)]
+    little = "two_hot_mean(logits of little spread, symexp_bins())"
     over = "exp overflows, or leaves nothing; `softmax` does neither"
     return [
         *batches(*plain, shared=(FIVE,)),
@@ -106,6 +109,7 @@ def _mean() -> list[Call]:
         *batches(*(row[:4] for row in rows), shared=(FIVE[[0, 1, 3, 4]],)),
         call(torch.tensor([0.0, 1, 3]), torch.tensor([-1.0, 0.5, 3.0])),
         *_cancelling(),
+        *(call(row, symexp_bins(), words=little, slopes=False, double=False) for row in _rows(0.01, 0.001, n=255)),
         call(torch.stack(_rows(1.0, 5.0, 30.0, n=255)), symexp_bins(), slopes=False, double=False),
     ]
 
