@@ -134,7 +134,7 @@ NOT_A_NUMBER = "what is no number must not become an ordinary one, or a fault el
 
 
 def batches(
-    *examples: Any, shared: tuple[Any, ...] = (), why: str = "", slopes: bool = True, nan: bool = True,
+    *examples: Any, shared: tuple[Any, ...] = (), why: str = "", slopes: bool = True, nan: bool = False,
     empty: bool = True,
 ) -> list[Call]:  # fmt: skip
     """Calls with batches of every shape, made of examples: numbers, tensors, or tuples of tensors that go together.
@@ -234,8 +234,8 @@ def _fresh_tensor(value: Tensor, name: str, way: Way) -> Tensor:
         tensor = tensor + 0.01 * steps.to(tensor.dtype) * tensor.abs().clamp(min=1.0)
     if floats and way.double:  # no number of float32, so that a detour through it is seen
         tensor = tensor.double() * (1 + 3e-8)
-    elif floats and way.aside:
-        tensor = tensor + way.aside * tensor.abs()
+    elif wanted and way.aside:
+        tensor = tensor + way.aside * torch.where(tensor == 0, 1e-3, tensor.abs())
     if way.strided and tensor.ndim > 1:
         tensor = tensor.transpose(0, -1).contiguous().transpose(0, -1)
     elif way.strided and tensor.ndim:
@@ -461,7 +461,14 @@ class Plan:
                 there = self._slopes_of(case, replace(way, aside=aside), weighted) or {}
                 for name in clear:
                     clear[name] &= _near(there.get(name), right[name])
-            yield Slopes(way, weighted, right, clear)
+            yield Slopes(way, weighted, right, clear, self._noise(case, way))
+
+    def _noise(self, case: Call, way: Way) -> dict[str, float]:
+        """How large the slopes are that rounding alone makes: a little of the result, by the size of the input."""
+        handed = hand_over(case, self.names, way, self.subject)
+        result = _size(dict(leaves(self._seen(self._of_reference(handed)))))
+        sizes = {name: _size({name: tensor}) for name, tensor in handed.tensors.items()}
+        return {name: 1e-6 * result / size if size else 0.0 for name, size in sizes.items()}
 
     def _slopes_of(self, case: Call, way: Way, weighted: bool) -> dict[str, Tensor | None] | None:
         handed = hand_over(case, self.names, way, self.subject)
@@ -645,6 +652,7 @@ class Slopes:
     weighted: bool
     slopes: dict[str, Tensor | None]
     clear: dict[str, Tensor]
+    noise: dict[str, float]
 
     @property
     def words(self) -> str:
@@ -654,9 +662,10 @@ class Slopes:
         )
 
 
-def _size(slopes: dict[str, Tensor | None] | None) -> float:
-    sizes = [slope.nan_to_num(0.0, 0.0, 0.0).abs().max() for slope in (slopes or {}).values() if slope is not None]
-    return max((size.item() for size in sizes), default=0.0)
+def _size(tensors: dict[str, Any] | None) -> float:
+    """The largest size of a number in any of these that are tensors."""
+    found = [one.detach() for one in (tensors or {}).values() if isinstance(one, Tensor) and one.numel()]
+    return max((one.double().nan_to_num(0.0, 0.0, 0.0).abs().max().item() for one in found), default=0.0)
 
 
 def _near(there: Tensor | None, slope: Tensor | None) -> Tensor:
@@ -781,7 +790,7 @@ def gradients(result: Any, handed: Handed, weighted: bool = True) -> dict[str, T
     total: Any = 0.0
     for _, entry in leaves(result):
         if isinstance(entry, Tensor) and entry.requires_grad:
-            weights = torch.linspace(0.5, 1.5, max(entry.numel(), 1))[: entry.numel()].reshape(entry.shape)
+            weights = torch.linspace(0.5, 1.5, max(entry.numel(), 1))[: entry.numel()].reshape(entry.shape).square()
             total = total + (entry * weights if weighted and entry.ndim else entry).sum()
     if not isinstance(total, Tensor):
         return dict.fromkeys(wanted)
@@ -799,13 +808,13 @@ def _same_slopes(
         return
     if not known.any():
         return
-    if right[known].any() and (got is None or not got.any()):
+    atol = max(1e-5 * right[known].abs().max().item(), wanted.noise.get(name, 0.0))
+    if (right[known].abs() > atol).any() and (got is None or not got.any()):
         raise Wrong(
             f"in {words}, no gradient flows back to {own}: was the tensor detached, made anew, or computed under "
             "`torch.no_grad()`?"
         )
     got = torch.zeros_like(right) if got is None else got
-    atol = 1e-5 * right[known].abs().max().item()
     off = known & ~torch.isclose(got, right, rtol=rtol, atol=atol)
     if off.any():
         at = tuple(torch.nonzero(off)[0].tolist())

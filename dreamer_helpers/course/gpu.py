@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils import _device
 
 GPU = torch.device("cuda", 0)
 DEVICE, IS_CUDA = Tensor.device.__get__, Tensor.is_cuda.__get__  # type: ignore[attr-defined]
@@ -30,7 +31,21 @@ class OnGpu(TorchFunctionMode):
         """Whether something was seen in which marks are lost: ``torch.vmap`` and its like."""
 
     MAKERS = frozenset(
-        "arange empty eye full linspace logspace ones rand randint randn randperm tensor zeros".split()
+        [
+            "arange",
+            "empty",
+            "eye",
+            "full",
+            "linspace",
+            "logspace",
+            "ones",
+            "rand",
+            "randint",
+            "randn",
+            "randperm",
+            "tensor",
+            "zeros",
+        ]
     )
     LEAVES = ("cpu", "tolist", "item", "numpy", "tensor", "__float__", "__int__", "__bool__", "__index__", "__len__")
 
@@ -51,8 +66,8 @@ class OnGpu(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name in self.MAKERS and kwargs.get("device") is None:
-            default = torch.get_default_device()  # as of `with x.device:`
-            kwargs = {**kwargs, "device": default} if default.type == "cuda" else kwargs
+            default = _device.CURRENT_DEVICE  # that of `with x.device:`
+            kwargs = {**kwargs, "device": default} if default == GPU else kwargs
         if func == DEVICE:
             return GPU if self.has(args[0]) else torch.device("cpu")
         if func == IS_CUDA:

@@ -467,7 +467,7 @@ print("of symlogs ", round(symexp(torch.tensor(learned(symlog(tickets), 0.05))).
 # * Output: what the learner says, read through symexp, so in the units of `prize`. Shapes *broadcast*, as in
 #   `chance * prize`: `(3, 1)` and `(4,)` give `(3, 4)`; single numbers (0-d) and empty tensors too.
 # * As before: right to four digits, dtype and device of the inputs, which are not changed, and gradients to both (a prize
-#   of exactly 0 excepted).
+#   or a chance of exactly 0 excepted).
 #
 # Your `symlog` and `symexp` are there to be used.
 

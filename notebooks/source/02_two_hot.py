@@ -162,9 +162,10 @@ print(
 # clip.
 #
 # What holds for this exercise and the next two: bins and numbers are float32, or all of them float64, and so is the
-# result. It is made on the device of what comes in (`device=x.device` for tensors of your own), without a Python `if` or a
-# loop over values, for which a GPU would have to wait. What comes in is left as it was, and gradients flow as the equations
-# say: here the weights depend on `x`. A NaN must not turn into an ordinary number in the midst.
+# result (in this exercise float32 is enough: what fails in float64 alone is remarked upon). It is made on the device of
+# what comes in (`device=x.device` for tensors of your own), without a Python `if` or a loop over values, for which a GPU
+# would have to wait. What comes in is left as it was, and gradients flow as the equations say: here the weights depend on
+# `x`. A NaN must not turn into an ordinary number in the midst.
 
 
 # %%

@@ -6,7 +6,6 @@ from dreamer_helpers.course.checking import Call, Cases, batches, magnitudes
 from dreamer_helpers.course.exercises import Exercise, register
 from dreamer_helpers.symlog import symlog_slope
 
-
 KNOWN = ((lambda x: 1 / (1 + x), "below 0 this is another curve; take the size of x, |x|"),)
 
 

@@ -45,8 +45,8 @@ def _encoding() -> list[Call]:
     middles, ends = (many[1:] + many[:-1]) / 2, torch.tensor([1e9, -1e9, 0.3, -7.0, 1234.5, -1e6])
     at = "two_hot_encoding({}, symexp_bins())"
     return [
-        *batches(*on, *between, *beyond, shared=(FIVE,), nan=False),
-        *batches(*between, shared=(UNEVEN,), nan=False),
+        *batches(*on, *between, *beyond, shared=(FIVE,)),
+        *batches(*between, shared=(UNEVEN,)),
         call(torch.tensor([math.inf, -math.inf]), FIVE, slopes=False),
         call(many, many, words=at.format("symexp_bins()"), slopes=False),
         call(middles, many, words=at.format("(bins[1:] + bins[:-1]) / 2"), slopes=False),
@@ -85,7 +85,7 @@ def _loss() -> list[Call]:
     many = torch.tensor([0.3, -1e6, 1e9])
     return [
         *batches(*plain, shared=(FIVE,)),
-        *batches(*rows, shared=(FIVE,)),
+        *batches(*rows, shared=(FIVE,), nan=True),
         *batches(*large, *rows[:2], shared=(FIVE,), why=lost, slopes=False),
         *batches(*((row[:4], x) for row, x in rows[:4]), shared=(UNEVEN,)),
         call(torch.stack(_rows(1.0, 5.0, 30.0, n=255)), many, symexp_bins(), slopes=False),
@@ -103,7 +103,7 @@ def _mean() -> list[Call]:
     over = "exp overflows, or leaves nothing; `softmax` does neither"
     return [
         *batches(*plain, shared=(FIVE,)),
-        *batches(*rows, shared=(FIVE,)),
+        *batches(*rows, shared=(FIVE,), nan=True),
         *batches(*large, shared=(FIVE,), why=over, slopes=False),
         *batches(*(row[:4] for row in rows), shared=(UNEVEN,)),
         *batches(*(row[:4] for row in rows), shared=(FIVE[[0, 1, 3, 4]],)),
