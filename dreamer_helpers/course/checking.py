@@ -790,7 +790,7 @@ def gradients(result: Any, handed: Handed, weighted: bool = True) -> dict[str, T
     total: Any = 0.0
     for _, entry in leaves(result):
         if isinstance(entry, Tensor) and entry.requires_grad:
-            weights = torch.linspace(0.5, 1.5, max(entry.numel(), 1))[: entry.numel()].reshape(entry.shape).square()
+            weights = 0.5 + (0.618 * torch.arange(entry.numel()).square()).frac().reshape(entry.shape)
             total = total + (entry * weights if weighted and entry.ndim else entry).sum()
     if not isinstance(total, Tensor):
         return dict.fromkeys(wanted)

@@ -30,23 +30,7 @@ class OnGpu(TorchFunctionMode):
         self.lost = False
         """Whether something was seen in which marks are lost: ``torch.vmap`` and its like."""
 
-    MAKERS = frozenset(
-        [
-            "arange",
-            "empty",
-            "eye",
-            "full",
-            "linspace",
-            "logspace",
-            "ones",
-            "rand",
-            "randint",
-            "randn",
-            "randperm",
-            "tensor",
-            "zeros",
-        ]
-    )
+    MAKERS = ("arange", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randint", "randn", "zeros")
     LEAVES = ("cpu", "tolist", "item", "numpy", "tensor", "__float__", "__int__", "__bool__", "__index__", "__len__")
 
     @staticmethod

@@ -550,7 +550,8 @@ def _tried(one: Callable[[Trial], None], trial: Trial) -> str:
 
 def _stopped(error: BaseException, seconds: float) -> str:
     if isinstance(error, TimeUp):
-        return f"it was stopped after {seconds:g} seconds{place(error)}: is it too slow, or is there a loop that never ends?"
+        slow = "is it too slow, or is there a loop that never ends?"
+        return f"it was stopped after {seconds:g} seconds{place(error)}: {slow}"
     if isinstance(error, KeyboardInterrupt):
         return f"the check was interrupted{place(error)}"
     return f"it raised {meaning(error)}{place(error)}"
