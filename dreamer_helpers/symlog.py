@@ -71,14 +71,15 @@ def symexp_bins(n: int = 255, limit: float = 20.0) -> Tensor:
 def neighbours(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Indices of the two bins around x, and the weight of the upper one, all of the shape of x.
 
-    Beyond the outermost bins both are the outermost one. Where x is NaN, so is the weight.
+    Beyond the outermost bins both are the outermost one, and no gradient reaches x. Where x is NaN, so is the weight.
     """
     right = torch.searchsorted(bins, x.contiguous(), right=True)  # how many bins are <= x
     below = (right - 1).clamp(0, len(bins) - 1)
     above = right.clamp(0, len(bins) - 1)
-    gap = bins[above] - bins[below]  # 0 only beyond the outermost bins
-    weight = (x - bins[below]) / gap
-    return below, above, torch.where((gap == 0) & ~x.isnan(), 0.0, weight)
+    gap = bins[above] - bins[below]
+    beyond = gap == 0
+    weight = (x - bins[below]) / torch.where(beyond, 1.0, gap)  # 0 / 0 would give a gradient of NaN, even if not taken
+    return below, above, torch.where(beyond & ~x.isnan(), 0.0, weight)
 
 
 def two_hot_encoding(x: Tensor, bins: Tensor) -> Tensor:

@@ -233,10 +233,19 @@ def test_float64_may_be_left_open_and_is_remarked() -> None:
     assert "It works in float32 alone, which is all that is asked here" in remarks[0]
 
 
-def test_an_empty_input_may_be_too_much_and_is_remarked() -> None:
-    wrong, remarks = told(square, lambda x: torch.stack([v * v for v in x.reshape(-1)]).reshape(x.shape))
+def test_an_empty_input_is_asked_for_or_remarked() -> None:
+    def by_rows(x: Tensor) -> Tensor:
+        return torch.stack([v * v for v in x.reshape(-1)]).reshape(x.shape)
+
+    def leaves_on_empty(x: Tensor) -> Tensor:
+        return x * x if x.numel() else exit("no numbers")
+
+    assert "square(tensor([])) raised RuntimeError" in told(square, by_rows)[0]
+    lenient = Cases(lambda: [*batches(1.0, -2.0, empty=False), *batches(3.0, empty=False)])
+    wrong, remarks = told(square, by_rows, lenient)
     assert not wrong
-    assert "An empty input is not for it" in remarks[0]
+    assert len(remarks) == 1 and "An empty input is not for it" in remarks[0]
+    assert "ended the program" in told(square, leaves_on_empty, lenient)[0]
 
 
 def test_expected_values_are_there_before_an_attempt_runs() -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from attempts import written
+from dreamer_helpers import course
 from dreamer_helpers.course import exercises, lesson_modules
 from dreamer_helpers.course.exercises import REGISTRY, Exercise, check, exercise, is_stub, load_lessons, scoreboard
 from dreamer_helpers.course.passport import Passport
@@ -148,6 +149,7 @@ def test_a_stub_gives_the_reference_and_one_quiet_line(capsys: pytest.CaptureFix
 
 def test_a_stub_that_is_run_again_does_not_lose_what_passed() -> None:
     """In the same notebook as after a restart: yours is used until it is reset."""
+    course.setup(passport=True)
     mine = written(MINE)
     exercise("symlog")(mine)
     stub = written("def symlog(x):\n    ...")

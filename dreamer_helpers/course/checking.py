@@ -47,7 +47,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -130,25 +130,39 @@ def magnitudes(low: int = -18, high: int = 18) -> list[float]:
     return [sign * 1.7 * 10.0**power for power in range(low, high + 1, 2) for sign in (1, -1)]
 
 
-def batches(*examples: Any, shared: tuple[Any, ...] = (), why: str = "", slopes: bool = True) -> list[Call]:
+NOT_A_NUMBER = "what is no number must not become an ordinary one, or a fault elsewhere is never seen"
+
+
+def batches(
+    *examples: Any, shared: tuple[Any, ...] = (), why: str = "", slopes: bool = True, nan: bool = False,
+    empty: bool = True,
+) -> list[Call]:  # fmt: skip
     """Calls with batches of every shape, made of examples: numbers, tensors, or tuples of tensors that go together.
 
     First each example alone, without an axis for the batch; then all in one, some in (2, 1, 3), none at all, and some
-    that are not contiguous. ``shared`` are the arguments behind, the same for all.
+    that are not contiguous. ``shared`` are the arguments behind, the same for all. ``nan`` adds a batch in which one
+    number is NaN, and the reference says what becomes of it; without ``empty``, an error there is a remark.
     """
     rows = [tuple(map(torch.as_tensor, one if isinstance(one, tuple) else (one,))) for one in examples]
     stacked = [torch.stack(column) for column in zip(*rows, strict=True)]
     some = torch.arange(6) * max(1, len(rows) // 6) % len(rows)
     three = [column[some].unflatten(0, (2, 1, 3)) for column in stacked]
-    alone = [Call((*row, *shared), {}, "", why, slopes=False, double=False) for row in rows]
+    alone = [Call((*row, *shared), {}, "", why, slopes, double=False) for row in rows]
     return [
         *alone,
         Call((*stacked, *shared), {}, "", why, slopes, double=True),
         Call((*three, *shared), {}, "", why, slopes, double=True),
         Call((*rows[-1], *shared), {}, "", why, slopes=False, double=True),
-        Call((*(column[:0] for column in stacked), *shared), {}, "", why, slopes=False, double=False, lenient=True),
+        Call((*(c[:0] for c in stacked), *shared), {}, "", "", slopes=False, double=False, lenient=not empty),
         Call((*three, *shared), {}, "", why, slopes=False, double=False, strided=True),
+        *([_with_nan(*stacked, *shared)] if nan and stacked[0].is_floating_point() else []),
     ]
+
+
+def _with_nan(first: Tensor, *others: Any) -> Call:
+    first = first.clone()
+    first.view(-1)[0] = math.nan
+    return call(first, *others, why=NOT_A_NUMBER, slopes=False, double=False)
 
 
 # ---------------------------------------------------------------------------------------- handing over
@@ -156,11 +170,13 @@ def batches(*examples: Any, shared: tuple[Any, ...] = (), why: str = "", slopes:
 
 @dataclass(frozen=True)
 class Way:
-    """How arguments are handed over: in float64, not contiguous, moved a little, with gradients, marked as on a GPU."""
+    """How arguments are handed over: in float64, not contiguous, moved a little, moved by a part of what they are,
+    with gradients, marked as on a GPU."""
 
     double: bool = False
     strided: bool = False
     moved: bool = False
+    aside: float = 0.0
     slopes: Callable[[str], bool] | None = None
     put: Callable[[Tensor], Tensor] | None = None
 
@@ -216,8 +232,10 @@ def _fresh_tensor(value: Tensor, name: str, way: Way) -> Tensor:
     if wanted and way.moved:  # off the kinks, where slopes are a matter of taste
         steps = torch.linspace(0.6, 1.4, max(tensor.numel(), 1))[: tensor.numel()].reshape(tensor.shape)
         tensor = tensor + 0.01 * steps.to(tensor.dtype) * tensor.abs().clamp(min=1.0)
-    if floats and way.double:
-        tensor = tensor.double()
+    if floats and way.double:  # no number of float32, so that a detour through it is seen
+        tensor = tensor.double() * (1 + 3e-8)
+    elif wanted and way.aside:
+        tensor = tensor + way.aside * torch.where(tensor == 0, 1e-3, tensor.abs())
     if way.strided and tensor.ndim > 1:
         tensor = tensor.transpose(0, -1).contiguous().transpose(0, -1)
     elif way.strided and tensor.ndim:
@@ -264,7 +282,7 @@ def same_form(got: Any, right: Any, what: str) -> None:
         raise Wrong(f"{what} gave None: is there a `return`?")
     if isinstance(right, Tensor):
         if not isinstance(got, Tensor):
-            raise Wrong(f"{what} gave {_kind(got)}, not a tensor")
+            raise Wrong(f"{what} gave {_kind(got)}, not a tensor{_how_come(got)}")
     elif isinstance(right, tuple) and hasattr(right, "_fields"):
         if getattr(got, "_fields", None) != right._fields:
             raise Wrong(f"{what} gave {_kind(got)}, and {type(right).__name__}({', '.join(right._fields)}) is right")
@@ -282,13 +300,22 @@ def same_form(got: Any, right: Any, what: str) -> None:
             same_form(got[i], part, f"{what}.{keys[i]}" if keys else f"{what}[{i}]")
 
 
+def _how_come(got: Any) -> str:
+    """The likeliest cause of a result that is no tensor."""
+    if isinstance(got, tuple) and len(got) == 1:
+        return ": is there a comma at the end of the line with `return`?"
+    if inspect.isgenerator(got):
+        return ": write `return` in place of `yield`"
+    return ": give back what it gives, so call it with its arguments in brackets" if callable(got) else ""
+
+
 def _kind(value: Any) -> str:
     if isinstance(value, Tensor):
         return "a tensor"
     if isinstance(value, dict):
         return f"a dictionary with {', '.join(map(repr, value))}"
     if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
-        return f"{len(value)} values"
+        return f"{len(value)} values" if len(value) != 1 else f"a {type(value).__name__} with 1 value"
     return type(value).__name__
 
 
@@ -345,7 +372,8 @@ class Cases:
     ``rtol`` and ``atol`` bound the difference of values, |got - right| <= atol + rtol |right|, ``double_rtol`` in
     float64. ``gradient`` names the parameters whose gradients are compared, None means all. ``double`` is False where
     nothing is said about float64, and then a failure there is a remark. ``build`` makes a class into an object,
-    ``method`` is the one that is called. ``view`` takes from a result what is to be compared.
+    ``method`` is the one that is called. ``view`` takes from a result what is to be compared. ``known`` are wrong ideas
+    that many have: functions, each with a sentence for an attempt that gives the same.
     """
 
     make: Callable[[], Sequence[Call]]
@@ -358,6 +386,7 @@ class Cases:
     build: tuple[Any, ...] | None = None
     method: str = "__call__"
     view: Callable[[Any], Any] | None = None
+    known: tuple[tuple[Callable[..., Any], str], ...] = ()
     _plans: dict[Any, Plan] = field(default_factory=dict, repr=False)
 
     def against(self, reference: Any) -> Callable[[Trial], None]:
@@ -382,7 +411,7 @@ class Plan:
         self.names = names if self.subject is None else names[1:]
         self.plain = [self._expected(case, Way(strided=case.strided)) for case in self.calls]
         self.doubled = [self._doubled(case) if case.double else None for case in self.calls]
-        self.slopes = [self._slopes(case) if case.slopes else None for case in self.calls]
+        self.slopes = [list(self._slopes(case)) if case.slopes else [] for case in self.calls]
         self.on_gpu = [i for i in self._with_most_axes(2) if self._can_run_on_gpu(i)]
 
     # ------------------------------------------------------------------------------- what the reference does
@@ -420,10 +449,31 @@ class Plan:
         except (RuntimeError, TypeError, ValueError):
             return None
 
-    def _slopes(self, case: Call) -> dict[str, Tensor | None] | None:
-        handed = hand_over(case, self.names, Way(slopes=self._wants, moved=True, strided=case.strided), self.subject)
+    def _slopes(self, case: Call) -> Iterator[Slopes]:
+        """The gradients that are compared: at the inputs themselves, of a plain and of a weighted sum, and aside."""
+        for moved, weighted in ((False, False), (False, True), (True, True)):
+            way = Way(slopes=self._wants, moved=moved, strided=case.strided)
+            right = self._slopes_of(case, way, weighted)
+            if right is None or (not moved and _size(right) <= 1e-3 * (_size(self._slopes_of(case, way, True)))):
+                continue  # nothing, or what is left of a sum that never changes
+            clear = {name: slope.isfinite() for name, slope in right.items() if slope is not None}
+            for aside in () if moved else (1e-4, -1e-4):
+                there = self._slopes_of(case, replace(way, aside=aside), weighted) or {}
+                for name in clear:
+                    clear[name] &= _near(there.get(name), right[name])
+            yield Slopes(way, weighted, right, clear, self._noise(case, way))
+
+    def _noise(self, case: Call, way: Way) -> dict[str, float]:
+        """How large the slopes are that rounding alone makes: a little of the result, by the size of the input."""
+        handed = hand_over(case, self.names, way, self.subject)
+        result = _size(dict(leaves(self._seen(self._of_reference(handed)))))
+        sizes = {name: _size({name: tensor}) for name, tensor in handed.tensors.items()}
+        return {name: 1e-6 * result / size if size else 0.0 for name, size in sizes.items()}
+
+    def _slopes_of(self, case: Call, way: Way, weighted: bool) -> dict[str, Tensor | None] | None:
+        handed = hand_over(case, self.names, way, self.subject)
         try:
-            slopes = gradients(self._seen(self._of_reference(handed)), handed)
+            slopes = gradients(self._seen(self._of_reference(handed)), handed, weighted)
         except RuntimeError:
             return None
         return slopes if any(slope is not None for slope in slopes.values()) else None
@@ -450,11 +500,13 @@ class Plan:
         """Raise :class:`Wrong` where an attempt does something else than the reference."""
         subject = self._made_alike(trial)
         function = trial.attempt if subject is None else lambda one, *a, **k: getattr(one, self.cases.method)(*a, **k)
+        seen: list[tuple[str, Tensor, Tensor]] = []
         for case, right in zip(self.calls, self.plain, strict=True):
-            self._compare(trial, function, subject, case, right, Way(strided=case.strided))
+            self._compare(trial, function, subject, case, right, Way(strided=case.strided), seen)
         for case, slopes in zip(self.calls, self.slopes, strict=True):
-            if slopes is not None:
-                self._compare_slopes(trial, function, subject, case, slopes)
+            for one in slopes:
+                self._compare_slopes(trial, function, subject, case, one)
+        self._try_without_tracking(trial, function, subject)
         for case, doubled in zip(self.calls, self.doubled, strict=True):
             if doubled is not None:
                 self._compare_doubled(trial, function, subject, case, doubled)
@@ -492,23 +544,38 @@ class Plan:
         return {f"its weights.{one}": f"its weights.{other}" for one, other in zip(*names, strict=True)}
 
     def _compare(
-        self, trial: Trial, function: Callable[..., Any], subject: Any, case: Call, right: Run, way: Way
+        self, trial: Trial, function: Callable[..., Any], subject: Any, case: Call, right: Run, way: Way,
+        seen: list[tuple[str, Tensor, Tensor]],
     ) -> None:  # fmt: skip
         handed, words = hand_over(case, self.names, way, subject), self._words(trial, case)
         words += " in float64" if way.double else ""
         try:
             got = trial.run(words, function, *handed.arguments, **handed.settings)
         except Wrong as error:
-            if not case.lenient:
+            if not case.lenient or error.__cause__ is None:  # a program that ends is no remark
                 raise Wrong(_with(str(error), case.why)) from error.__cause__
-            trial.remarks.append(f"An empty input is not for it: {error}.")
+            _remark(trial, "An empty input is not for it", error)
             return
         rtol = self.cases.double_rtol if way.double else self.cases.rtol
         atol = self.cases.atol * (rtol / self.cases.rtol)
         try:
-            self._same(self._view_of(got, words), right, handed, words, rtol, atol)
+            got = self._view_of(got, words)
+            self._same(got, right, handed, words, rtol, atol)
         except Wrong as error:
-            raise Wrong(_with(str(error), case.why)) from None
+            why = self._idea(case, got, way, rtol, atol) or (_of_float32(got, right) if way.double else "") or case.why
+            raise Wrong(_with(str(error), why)) from None
+        unchanged(seen, words)
+        seen += [(words, one, one.clone()) for _, one in leaves(got) if isinstance(one, Tensor)]
+
+    def _idea(self, case: Call, got: Any, way: Way, rtol: float, atol: float) -> str:
+        """What to say of a known wrong idea, if that is what an attempt gave; "" if it is none."""
+        for function, text in self.cases.known:
+            handed = hand_over(case, self.names, way, self.subject)
+            with originals():
+                idea = function(*handed.arguments, **handed.settings)
+            if same_tensors(got, idea, rtol, atol):
+                return text
+        return ""
 
     def _view_of(self, got: Any, words: str) -> Any:
         try:
@@ -534,31 +601,104 @@ class Plan:
         self, trial: Trial, function: Callable[..., Any], subject: Any, case: Call, right: Run
     ) -> None:  # fmt: skip
         try:
-            self._compare(trial, function, subject, case, right, Way(double=True))
+            self._compare(trial, function, subject, case, right, Way(double=True), [])
         except Wrong as error:
             cause = error.__cause__
             if self.cases.double and not (cause and passed_through(cause, trial.uses)):
                 raise
-            remark = "It works in float32 alone, which is all that is asked here"
-            if not any(remark in said for said in trial.remarks):
-                trial.remarks.append(f"{remark}: {error}.")
+            _remark(trial, "It works in float32 alone, which is all that is asked here", error)
 
     def _compare_slopes(
-        self, trial: Trial, function: Callable[..., Any], subject: Any, case: Call, right: dict[str, Tensor | None]
+        self, trial: Trial, function: Callable[..., Any], subject: Any, case: Call, right: Slopes
     ) -> None:  # fmt: skip
-        way = Way(slopes=self._wants, moved=True, strided=case.strided)
-        handed, words = hand_over(case, self.names, way, subject), self._words(trial, case)
+        handed, words = hand_over(case, self.names, right.way, subject), self._words(trial, case)
         asks = _asks(handed)
 
-        def both() -> dict[str, Tensor | None]:
-            return gradients(self._seen(function(*handed.arguments, **handed.settings)), handed)
+        def forth_and_back() -> dict[str, Tensor | None]:
+            return gradients(self._seen(function(*handed.arguments, **handed.settings)), handed, right.weighted)
 
-        got = trial.run(f"the gradient of {words}", both)
+        got = trial.run(f"the gradient of {words}", forth_and_back)
         if _asks(handed) != asks:
             raise Wrong(f"{words} changed whether its input asks for gradients: `detach()`, without the underscore")
         own = self._own_names(subject)
-        for name, slope in right.items():
-            _same_slopes(got.get(own.get(name, name)), slope, own.get(name, name), words, self.cases.slope_rtol)
+        for name in right.slopes:
+            _same_slopes(got.get(own.get(name, name)), right, name, own.get(name, name), words, self.cases.slope_rtol)
+        if right.way.moved and not any(isinstance(one, nn.Module) for one in handed.arguments):
+            trial.run(f"the gradient of {words}, called with the same tensors once more,", forth_and_back)
+
+    def _try_without_tracking(self, trial: Trial, function: Callable[..., Any], subject: Any) -> None:
+        """Under ``torch.no_grad()`` nothing is tracked, also behind the attempt."""
+        case = next((case for case, slopes in zip(self.calls, self.slopes, strict=True) if slopes), None)
+        if case is None:
+            return
+        handed = hand_over(case, self.names, Way(slopes=self._wants), subject)
+        words = f"under `torch.no_grad()`, {self._words(trial, case)}"
+
+        def untracked() -> tuple[Any, bool]:
+            with torch.no_grad():
+                return self._seen(function(*handed.arguments, **handed.settings)), torch.is_grad_enabled()
+
+        result, tracks = trial.run(words, untracked)
+        if tracks or any(isinstance(one, Tensor) and one.requires_grad for _, one in leaves(result)):
+            raise Wrong(f"{words} switches the tracking of gradients on again, which is not for it to decide")
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """The gradients at the inputs, handed over in a way, of the sum of all results; ``clear`` is where they are beyond
+    doubt: at a kink they are a matter of taste."""
+
+    way: Way
+    weighted: bool
+    slopes: dict[str, Tensor | None]
+    clear: dict[str, Tensor]
+    noise: dict[str, float]
+
+    @property
+    def words(self) -> str:
+        """What a message says of the sum and of the inputs."""
+        return (" of the weighted sum of all results" if self.weighted else "") + (
+            ", at inputs a little aside," if self.way.moved else ""
+        )
+
+
+def _size(tensors: dict[str, Any] | None) -> float:
+    """The largest size of a number in any of these that are tensors."""
+    found = [one.detach() for one in (tensors or {}).values() if isinstance(one, Tensor) and one.numel()]
+    return max((one.double().nan_to_num(0.0, 0.0, 0.0).abs().max().item() for one in found), default=0.0)
+
+
+def _near(there: Tensor | None, slope: Tensor | None) -> Tensor:
+    """Where slopes a little aside are those here, so that there is no kink between."""
+    assert slope is not None
+    if there is None:
+        return torch.zeros_like(slope, dtype=torch.bool)
+    return torch.isclose(there, slope, rtol=2e-2, atol=1e-6 * _size({"": slope}))
+
+
+def _remark(trial: Trial, remark: str, error: Wrong) -> None:
+    if not any(remark in said for said in trial.remarks):
+        trial.remarks.append(f"{remark}: {error}.")
+
+
+def _of_float32(got: Any, right: Run) -> str:
+    """What to say of a result in float64 that has the digits of float32."""
+    near = same_tensors(got, right.result, 1e-5, 0.0) and got.dtype == torch.float64
+    return "these are the digits of float32, so something in it is float32 whatever comes in" if near else ""
+
+
+def same_tensors(got: Any, right: Any, rtol: float, atol: float) -> bool:
+    """Whether two tensors of one shape are about the same, whatever their dtypes."""
+    if not isinstance(got, Tensor) or not isinstance(right, Tensor) or got.shape != right.shape:
+        return False
+    return torch.allclose(got.detach().double(), right.detach().double(), rtol, atol, equal_nan=True)
+
+
+def unchanged(seen: list[tuple[str, Tensor, Tensor]], words: str) -> None:
+    """Raise :class:`Wrong` if a call changed what earlier calls had given: ``seen``, with copies."""
+    for earlier, tensor, copy_ in seen:
+        if tensor.shape != copy_.shape or not same_tensors(tensor, copy_, 0.0, 0.0):
+            raise Wrong(f"{words} changed the result of {earlier}, an earlier call: give a new tensor each time")
 
 
 # --------------------------------------------------------------------------------------------------- GPU
@@ -634,6 +774,8 @@ def _with(text: str, why: str) -> str:
 def same_inputs(handed: Handed, right: Run, words: str, rtol: float, atol: float) -> None:
     """Raise :class:`Wrong` unless the inputs are then what the reference leaves of them, mostly what they were."""
     for name, tensor in handed.tensors.items():
+        if name in right.after and tensor.requires_grad != right.after[name].requires_grad:
+            raise Wrong(f"{words} changed whether its input {name} asks for gradients: leave its flags alone")
         if name not in right.after or torch.equal(tensor.nan_to_num(), right.after[name].nan_to_num()):
             continue
         if torch.equal(right.before[name].nan_to_num(), right.after[name].nan_to_num()):
@@ -641,38 +783,46 @@ def same_inputs(handed: Handed, right: Run, words: str, rtol: float, atol: float
         equal_values(tensor, right.after[name], f"{words}, which is to change {name},", rtol, atol)
 
 
-def gradients(result: Any, handed: Handed) -> dict[str, Tensor | None]:
-    """The gradient of a weighted sum of all entries of a result with respect to what asks for one; None if none is."""
+def gradients(result: Any, handed: Handed, weighted: bool = True) -> dict[str, Tensor | None]:
+    """The gradient of the sum of all entries of a result, weighted or plain, with respect to what asks for one; None if
+    none is. Weights tell entries apart that change places, and those of a softmax, whose sum never changes."""
     wanted = {name: tensor for name, tensor in handed.tensors.items() if tensor.requires_grad}
     total: Any = 0.0
     for _, entry in leaves(result):
         if isinstance(entry, Tensor) and entry.requires_grad:
-            weights = torch.linspace(0.5, 1.5, max(entry.numel(), 1))[: entry.numel()].reshape(entry.shape)
-            total = total + (entry * weights).sum()
+            weights = 0.5 + (0.618 * torch.arange(entry.numel()).square()).frac().reshape(entry.shape)
+            total = total + (entry * weights if weighted and entry.ndim else entry).sum()
     if not isinstance(total, Tensor):
         return dict.fromkeys(wanted)
     found = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
     return dict(zip(wanted, found, strict=True))
 
 
-def _same_slopes(got: Tensor | None, right: Tensor | None, name: str, words: str, rtol: float) -> None:
-    if right is None or not right.any():
+def _same_slopes(
+    got: Tensor | None, wanted: Slopes, name: str, own: str, words: str, rtol: float
+) -> None:  # fmt: skip
+    right, known = wanted.slopes[name], wanted.clear.get(name)
+    if right is None or known is None:
         if got is not None and got.any():
-            raise Wrong(f"in {words}, a gradient reaches {name}, and none is to: detach it")
+            raise Wrong(f"in {words}, a gradient reaches {own}, and none is to: detach it")
         return
-    if got is None or not got.any():
+    if not known.any():
+        return
+    atol = max(1e-5 * right[known].abs().max().item(), wanted.noise.get(name, 0.0))
+    if (right[known].abs() > atol).any() and (got is None or not got.any()):
         raise Wrong(
-            f"in {words}, no gradient flows back to {name}: was the tensor detached, made anew, or computed under "
+            f"in {words}, no gradient flows back to {own}: was the tensor detached, made anew, or computed under "
             "`torch.no_grad()`?"
         )
-    known = right.isfinite()
-    atol = 1e-5 * right[known].abs().max().item()
+    got = torch.zeros_like(right) if got is None else got
     off = known & ~torch.isclose(got, right, rtol=rtol, atol=atol)
     if off.any():
         at = tuple(torch.nonzero(off)[0].tolist())
         one, other = apart(got[at].item(), right[at].item())
         where = f" at {list(at)}" if right.numel() > 1 else ""
-        raise Wrong(f"in {words}, the gradient with respect to {name} is {one}{where}, and {other} is right")
+        raise Wrong(
+            f"in {words}, the gradient{wanted.words} with respect to {own} is {one}{where}, and {other} is right"
+        )
 
 
 # -------------------------------------------------------------------------- for checks that lessons write
@@ -707,9 +857,9 @@ def same_gradients(
 ) -> None:
     """Raise :class:`Wrong` where the slope of the attempt differs from the right one."""
     plan = Plan(Cases(lambda: [call(inputs, double=False)], slope_rtol=rtol), right)
-    plan.plain, plan.calls, plan.on_gpu = [], plan.calls, []
     trial = _trial(attempt, right)
-    plan._compare_slopes(trial, trial.attempt, None, plan.calls[0], plan.slopes[0] or {})
+    for slopes in plan.slopes[0]:
+        plan._compare_slopes(trial, trial.attempt, None, plan.calls[0], slopes)
 
 
 def runs_on_meta(attempt: Callable[..., Any], *arguments: Any) -> None:
@@ -720,7 +870,7 @@ def runs_on_meta(attempt: Callable[..., Any], *arguments: Any) -> None:
 
 def _trial(attempt: Callable[..., Any], right: Callable[..., Any]) -> Trial:
     if isinstance(attempt, Trial):
-        return Trial(attempt.name, attempt.attempt, attempt.watch, attempt.uses, attempt.remarks)
+        return attempt
     return Trial(getattr(right, "__name__", "it"), attempt, Watch())
 
 

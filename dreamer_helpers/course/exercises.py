@@ -171,8 +171,8 @@ def exercise(name: str) -> Callable[[Any], Any]:
         _show(verdict)
         if mode == "strict" and verdict.state != "passed":
             raise AssertionError(repr(verdict))
-        if verdict.state == "passed" and not mode:
-            KEPT[name] = lambda: attempt  # for a stub that is run again
+        if verdict.state == "passed" and OPENED and not mode:  # for a stub that is run again
+            KEPT[name] = lambda: attempt
         if verdict.state == "passed" and verdict.source and (note := passport.keep(name, verdict.source)):
             print(note)
         return result
@@ -238,7 +238,7 @@ def check(entry: Exercise, attempt: Any, anchor: Anchor | None = None, found: Fo
         text = f"It calls the course's own {entry.name}, as `{found.copied}`; write it yourself."
         return Verdict(entry.name, "wrong", text)
     with _known_as(entry.name, attempt, anchor or Anchor.of_object(attempt)):
-        outcome = judging.hold(entry.name, attempt, checks, entry.uses)
+        outcome = judging.hold(entry.name, attempt, checks, entry.uses, reference=entry.reference)
     if outcome.wrong:
         if attempts.has_gaps_alone(found):
             return Verdict(entry.name, "todo")
@@ -287,7 +287,8 @@ def once_more(entry: Exercise, source: str) -> tuple[Verdict, Any]:
     piece, wrong = judging.guarded(lambda: rebuild(entry, source))
     if wrong:
         return Verdict(entry.name, "wrong", _sentence(wrong)), None
-    outcome = judging.hold(entry.name, piece, checks_of(entry.checks, entry.reference), entry.uses)
+    checks = checks_of(entry.checks, entry.reference)
+    outcome = judging.hold(entry.name, piece, checks, entry.uses, reference=entry.reference)
     return Verdict(entry.name, "wrong" if outcome.wrong else "passed", outcome.wrong, source), piece
 
 

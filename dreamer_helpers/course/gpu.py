@@ -89,7 +89,8 @@ class OnGpu(TorchFunctionMode):
             strangers = [tensor for tensor in strangers if tensor.dtype.is_floating_point]  # indices may be on the CPU
         if strangers:
             raise WrongDevice(
-                "one that is made inside your function stands on the CPU; write `device=x.device` where you make it"
+                "tensors on two devices meet; the one that is made inside your function stands on the CPU: write "
+                "`device=x.device` where you make it"
             )
 
 

@@ -26,7 +26,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
@@ -128,7 +128,7 @@ def _libraries() -> dict[str, Any]:
     apart = {name: module for name, module in own.items() if not name.startswith("dreamer_helpers.course.")}
     known = {
         "builtins": builtins, "math": math, "random": random, "np": np, "torch": torch, "torch.Tensor": Tensor,
-        "torch.nn": torch.nn, "torch.nn.functional": F,
+        "torch.nn": torch.nn, "torch.nn.functional": F, "torch.testing": torch.testing,
     }  # fmt: skip
     return {**known, **apart}
 
@@ -321,23 +321,30 @@ MEANINGS = {
         "a tensor made inside your function has another dtype than the input; write `dtype=x.dtype` where you make it"
     ),
     r"non-empty TensorList|no identity|numel\(\) == 0|0 elements": "the input may be empty",
-    r"ellipsis": "a `...` is still in it",
+    r"'ellipsis'|type ellipsis": "a `...` is still in it",
 }
 """What messages of torch mean, by what is to be found in them."""
 
 
+CALLED_OTHERWISE = r"positional argument|unexpected keyword argument|keyword-only argument"
+
+
 def meaning(error: BaseException) -> str:
     """The first line of an error, and what it means if torch alone would know."""
-    first = str(error).strip().split("\n")[0].rstrip(". ")
+    first = _first_line(error)
     text = f"{type(error).__name__}: {first}".rstrip(": ")
-    if isinstance(error, WrongDevice):
-        return f"two tensors on two devices: {first}"
+    if isinstance(error, TypeError) and not was_learners(error) and re.search(CALLED_OTHERWISE, first):
+        return f"{text} (keep the parameters as they are in the stub)"
     if isinstance(error, RecursionError):
         return f"{text} (it calls itself without end)"
     for pattern, words in MEANINGS.items():
         if re.search(pattern, str(error)):
             return f"{text} ({words})"
     return text
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0].rstrip(". ")
 
 
 def is_learners(file: str) -> bool:
@@ -407,7 +414,8 @@ def words_of(name: str, arguments: Sequence[Any], settings: dict[str, Any]) -> s
 class Trial:
     """An attempt, called in isolation: ``trial(x)``. Raises :class:`Wrong` for an error, or for what it changes.
 
-    ``remarks`` collects what is worth saying about an attempt that is right, ``uses`` names other exercises.
+    ``remarks`` collects what is worth saying about an attempt that is right, ``uses`` names other exercises, and
+    ``theirs`` is the code that an attempt is to replace and must not call.
     """
 
     name: str
@@ -415,6 +423,7 @@ class Trial:
     watch: Watch
     uses: tuple[str, ...] = ()
     remarks: list[str] = field(default_factory=list)
+    theirs: frozenset[CodeType] = frozenset()
 
     def __call__(self, *arguments: Any, **settings: Any) -> Any:
         """Call the attempt; for checks that lessons write themselves."""
@@ -426,12 +435,19 @@ class Trial:
 
     def run(self, words: str, function: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
         """Call something of the learner's, which ``words`` describe, and clean up behind it."""
-        printed = io.StringIO()
+        entered: list[CodeType] = []
         try:
-            with contextlib.redirect_stdout(printed):
-                return function(*arguments, **settings)
+            with contextlib.redirect_stdout(io.StringIO()), _watched(self.theirs, entered):
+                result = function(*arguments, **settings)
+            if entered:
+                raise Wrong(f"it calls the course's own {entered[0].co_name}; write it yourself")
+            return result
+        except Wrong:
+            raise
         except SystemExit:
             raise Wrong(f"{words} ended the program (SystemExit)") from None
+        except WrongDevice as error:
+            raise Wrong(f"{words} fails, as {_first_line(error)}{place(error)}") from error
         except Exception as error:  # whatever a learner's code may raise
             raise Wrong(f"{words} raised {meaning(error)}{place(error)}") from error
         finally:
@@ -440,6 +456,30 @@ class Trial:
     def _tidy(self, words: str) -> None:
         if changed := self.watch.settle():
             raise Wrong(disturbed(words, changed))
+
+
+@contextlib.contextmanager
+def _watched(codes: frozenset[CodeType], entered: list[CodeType]) -> Iterator[None]:
+    """Note in ``entered`` which of these codes are called inside, whatever name leads to them."""
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and any(frame.f_code is code for code in codes):
+            entered.append(frame.f_code)
+
+    before = sys.getprofile()
+    if codes:
+        sys.setprofile(note)
+    try:
+        yield
+    finally:
+        if codes:
+            sys.setprofile(before)
+
+
+def codes_of(reference: Any) -> frozenset[CodeType]:
+    """The code of a function, or of the methods of a class."""
+    functions = vars(reference).values() if inspect.isclass(reference) else [reference]
+    return frozenset(one.__code__ for one in functions if inspect.isfunction(one))
 
 
 def disturbed(words: str, changed: Sequence[str]) -> str:
@@ -458,13 +498,15 @@ class Outcome:
 
 def hold(
     name: str, attempt: Any, checks: Sequence[Callable[[Trial], None]], uses: tuple[str, ...] = (),
-    seconds: float = SECONDS,
+    seconds: float = SECONDS, reference: Any = None,
 ) -> Outcome:  # fmt: skip
-    """Hold an attempt against checks, in isolation. Never raises, not even when interrupted."""
+    """Hold an attempt against checks, in isolation. It must not call the reference. Never raises, not even when
+    interrupted."""
     outcome = Outcome()
     try:
         with isolated() as watch:
-            trial = Trial(name, attempt, watch, uses, outcome.remarks)
+            theirs = frozenset() if attempt is reference else codes_of(reference)
+            trial = Trial(name, attempt, watch, uses, outcome.remarks, theirs)
             try:
                 with time_limit(seconds):
                     for one in checks:
@@ -508,7 +550,8 @@ def _tried(one: Callable[[Trial], None], trial: Trial) -> str:
 
 def _stopped(error: BaseException, seconds: float) -> str:
     if isinstance(error, TimeUp):
-        return f"it was stopped after {seconds:g} seconds{place(error)}: is there a loop that never ends?"
+        slow = "is it too slow, or is there a loop that never ends?"
+        return f"it was stopped after {seconds:g} seconds{place(error)}: {slow}"
     if isinstance(error, KeyboardInterrupt):
         return f"the check was interrupted{place(error)}"
     return f"it raised {meaning(error)}{place(error)}"

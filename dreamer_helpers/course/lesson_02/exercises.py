@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -29,7 +30,7 @@ def _mirrored(f: Function) -> None:
         if not torch.equal(bins, -bins.flip(0)):
             raise Wrong(
                 f"symexp_bins({n}) is not exactly antisymmetric; its middle is {show(bins[n // 2 - 1 : n // 2 + 2])}. "
-                "linspace rounds its two halves differently: compute one half and mirror it"
+                "linspace computes its middle from one end and misses 0: compute one half and mirror it"
             )
 
 
@@ -46,6 +47,7 @@ def _encoding() -> list[Call]:
     return [
         *batches(*on, *between, *beyond, shared=(FIVE,)),
         *batches(*between, shared=(UNEVEN,)),
+        call(torch.tensor([math.inf, -math.inf]), FIVE, slopes=False),
         call(many, many, words=at.format("symexp_bins()"), slopes=False),
         call(middles, many, words=at.format("(bins[1:] + bins[:-1]) / 2"), slopes=False),
         call(ends, many, slopes=False),
@@ -83,7 +85,7 @@ def _loss() -> list[Call]:
     many = torch.tensor([0.3, -1e6, 1e9])
     return [
         *batches(*plain, shared=(FIVE,)),
-        *batches(*rows, shared=(FIVE,)),
+        *batches(*rows, shared=(FIVE,), nan=True),
         *batches(*large, *rows[:2], shared=(FIVE,), why=lost, slopes=False),
         *batches(*((row[:4], x) for row, x in rows[:4]), shared=(UNEVEN,)),
         call(torch.stack(_rows(1.0, 5.0, 30.0, n=255)), many, symexp_bins(), slopes=False),
@@ -97,15 +99,17 @@ def _mean() -> list[Call]:
     plain = [torch.tensor(row) for row in ([0.0, 0, 0, 20, 0], [0.0, 0, 1, 1, 2], [3.0, 0, 0, 0, 1])]
     rows = _rows(1.0, 3.0, 0.3, 10.0)
     large = [1000.0 * torch.eye(5)[3], -1000.0 * torch.eye(5)[0], torch.full((5,), 1000.0), *_rows(300.0, 1.0)]
+    little = "two_hot_mean(logits of little spread, symexp_bins())"
     over = "exp overflows, or leaves nothing; `softmax` does neither"
     return [
         *batches(*plain, shared=(FIVE,)),
-        *batches(*rows, shared=(FIVE,)),
+        *batches(*rows, shared=(FIVE,), nan=True),
         *batches(*large, shared=(FIVE,), why=over, slopes=False),
         *batches(*(row[:4] for row in rows), shared=(UNEVEN,)),
         *batches(*(row[:4] for row in rows), shared=(FIVE[[0, 1, 3, 4]],)),
         call(torch.tensor([0.0, 1, 3]), torch.tensor([-1.0, 0.5, 3.0])),
         *_cancelling(),
+        *(call(row, symexp_bins(), words=little, slopes=False, double=False) for row in _rows(0.01, 0.001, n=255)),
         call(torch.stack(_rows(1.0, 5.0, 30.0, n=255)), symexp_bins(), slopes=False, double=False),
     ]
 

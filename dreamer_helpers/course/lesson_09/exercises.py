@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -51,7 +52,8 @@ def _new_episodes(f: Function) -> None:
 def _sequences() -> list[Call]:
     """Rows with beginnings of their own, and whatever is 1."""
     shapes = [(3, 6, 2), (2, 5, 4), (1, 1, 3), (4, 1, 1)]
-    return [call(*_numbered((0, 2), 4)), *(call(torch.randn(shape), torch.rand(shape[:2]) < 0.4) for shape in shapes)]
+    calls = [call(*_numbered((0, 2), 4)), *(call(torch.randn(shape), torch.rand(shape[:2]) < 0.4) for shape in shapes)]
+    return [*calls, replace(calls[1], strided=True, slopes=False)]
 
 
 # ---------------------------------------------------------------------------------------------- the weighted sum
