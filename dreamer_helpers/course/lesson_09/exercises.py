@@ -113,7 +113,7 @@ register(
             "Write five steps on paper, an episode that ends at step 2 and one that begins at step 3. Draw an arrow "
             "from each action to the observation that it led to. Which steps does no arrow reach?",
             "Everything moves one step to the right in time, which is axis 1. The last action falls out; what comes in "
-            "at the left? `torch.cat` joins pieces; `torch.zeros_like` gives zeros of a shape, dtype and device like another.",
+            "at the left? `torch.cat` joins pieces; `torch.zeros_like` makes zeros like a given tensor.",
             "Then put zeros where an episode begins: `before.masked_fill(is_first[..., None], 0.0)`. The mask is that "
             "of the step which receives the action, not of the step which chose it.",
         ),
