@@ -208,7 +208,7 @@ for name, x in {"returns": returns, "critic said": values, "advantage": advantag
 # %% [markdown]
 # Zero throughout: it expects nothing and imagines nothing. (The losses of actor and critic are not 0: a bonus for
 # entropy is in the actor's, and both count each dreamed step by the chance that the episode still goes on, which an
-# untrained model puts low.)
+# untrained model puts at about one half.)
 #
 # What is real has to come in somewhere. **On replay**, where rewards are real, the critic learns once more. A slow copy
 # of it, `slow_value`, keeps it from running after itself, and beyond the last replayed step the dream that began there
@@ -593,9 +593,8 @@ def straight(seed, turn):
     """Four steps right and a turn, whatever the light says: the light, and the Episode."""
     actions, image = (RIGHT, RIGHT, RIGHT, RIGHT, turn), [maze.reset(seed=seed)[0]]
     image += [maze.step(action)[0] for action in actions]
-    action = np.eye(4, dtype=np.float32)[
-        [*actions, UP]
-    ]  # that beside the last frame is never taken
+    taken = [*actions, UP]  # what stands beside the last frame is never carried out
+    action = np.eye(4, dtype=np.float32)[taken]
     none, first = np.zeros(6, np.float32), np.arange(6) == 0
     episode = dreams.Episode({"image": np.stack(image)}, action, none, first, first & False)
     return ("orange", "blue")[maze.cue], episode
@@ -625,8 +624,8 @@ plots.Picture(
 )
 
 # %% [markdown]
-# The right turn is dreamed to pay 1, the wrong one 0, in all forty mazes, and the prize stays where the light said,
-# whatever the walker does. No frame in between shows the light, and the actions are the same after both: it *is*
+# The right turn is dreamed to pay 1, the wrong one 0, in all forty mazes; and in the dreams shown the prize stands
+# where the light said, whatever the walker does. No frame in between shows the light, and the actions are the same after both: it *is*
 # memory.
 #
 # But where? At the junction the state is $h$ and $z$ (section 1). Now the eyes are open all the way. *Predict: exchange
@@ -642,21 +641,21 @@ def reward_of(h, z, turn):
     return model.reward.mean(model.reward(states.features))[0, 1].item()
 
 
-junction = {"blue": [], "orange": []}  # the states (h, z) there, seen with open eyes
+LIGHTS = ("blue", "orange")
+junction = {light: [] for light in LIGHTS}  # the states (h, z) there, seen with open eyes
 for seed in range(40):
     light, walk = straight(seed, UP)
     states = look(walk)[0]
     junction[light].append((states.deter[:, 4], states.stoch[:, 4]))
-pairs = list(zip(junction["blue"], junction["orange"], strict=False))
+pairs = list(zip(*junction.values(), strict=False))  # (h, z) of blue, (h, z) of orange
 alike = sum(torch.equal(z_blue, z_orange) for (_, z_blue), (_, z_orange) in pairs)
 print(f"z is the same at both junctions in {alike} of {len(pairs)} pairs")
-for of_h, of_z in ((0, 0), (0, 1), (1, 0), (1, 1)):  # 0 blue, 1 orange
-    up, down = (
-        np.mean([reward_of(p[of_h][0], p[of_z][1], turn) for p in pairs]) for turn in (UP, DOWN)
-    )
-    print(
-        f"h of {('blue', 'orange')[of_h]:<7} z of {('blue', 'orange')[of_z]:<7} up {up:5.2f}   down {down:5.2f}"
-    )
+for of_h, of_z in ((0, 0), (0, 1), (1, 0), (1, 1)):
+    words = f"h of {LIGHTS[of_h]:<7} z of {LIGHTS[of_z]:<7}"
+    for turn, word in ((UP, "up"), (DOWN, "down")):
+        paid = np.mean([reward_of(pair[of_h][0], pair[of_z][1], turn) for pair in pairs])
+        words += f"   {word} {paid:5.2f}"
+    print(words)
 
 # %% [markdown]
 # The rewards follow $h$. The two junctions look alike: with the same luck in drawing, $z$ is the very same in every
