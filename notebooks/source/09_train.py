@@ -9,7 +9,7 @@
 # | You will be able to | follow a gradient step of DreamerV3 part by part; train, judge and keep an agent; see it dream |
 # | You need | lessons 00 to 02. Lessons 03 to 08, which build the other parts, are not written yet: here you use those parts finished |
 # | Reading | about 35 minutes |
-# | Computing | 7 to 20 minutes on two CPU cores, by their speed and by what else they do: 17 in the run shown here, on a slow machine (a Colab GPU was not at hand to measure) |
+# | Computing | 7 to 20 minutes on two CPU cores, by their speed, and more if they have much else to do: the trainings shown here took 18 minutes of one slow core (a Colab GPU was not at hand to measure) |
 # | Exercises | 2, and one to go further |
 
 # %%
