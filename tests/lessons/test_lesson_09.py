@@ -66,7 +66,7 @@ MISTAKES: attempts.Mistakes = {
         f"{SHIFTED}; return before.masked_fill(is_first.any(0)[:, None], 0.0)": "is right",
         f"{SHIFTED}; return before.masked_fill(~is_first[..., None], 0.0)": "is .0.0, 0.0, 0.0, 0.0., and",
         "return action[:, :-1] * ~is_first[:, 1:, None]": r"has shape (1, 3, 1), not (1, 4, 1)",
-        "return torch.cat([torch.zeros_like(action[:1]), action[:-1]], 0)": "is .0.0, 0.0, 0.0, 0.0., and",
+        "return torch.cat([torch.zeros_like(action[:1]), action[:-1]], 0)": "is .0.0, 0.0, 0.0, 0.0., and .*sequences along axis 0",
         "action[:, 1:] = action[:, :-1].clone(); action[:, 0] = 0; action[is_first] = 0; return action": "changed its input",
         f"{SHIFTED}; before = before * ~is_first[..., None]; return before.float()": "is of type torch.float32, not torch.float64",
         "before = torch.zeros(action.shape, dtype=action.dtype); before[:, 1:] = action[:, :-1]; "

@@ -36,7 +36,8 @@ def _in_words(f: Function, firsts: tuple[int, ...], steps: int, why: str) -> Non
 
 
 def _one_step_later(f: Function) -> None:
-    _in_words(f, (0,), 4, "what led to a step is the action of the step before it")
+    why = "what led to a step is the action of the step before it; steps stand along axis 1, sequences along axis 0"
+    _in_words(f, (0,), 4, why)
 
 
 def _sequence_in_the_midst(f: Function) -> None:
@@ -113,9 +114,8 @@ register(
         (
             "Write five steps on paper, an episode that ends at step 2 and one that begins at step 3. Draw an arrow "
             "from each action to the observation that it led to. Which steps does no arrow reach?",
-            "Everything moves one step to the right in time, which is axis 1: "
-            "`torch.cat([zeros, action[:, :-1]], 1)`, with zeros of the shape, dtype and device of `action[:, :1]` "
-            "(`torch.zeros_like`).",
+            "Everything moves one step to the right in time, which is axis 1. The last action falls out; what comes in "
+            "at the left? `torch.cat` joins pieces; `torch.zeros_like` makes zeros like a given tensor.",
             "Then put zeros where an episode begins: `before.masked_fill(is_first[..., None], 0.0)`. The mask is that "
             "of the step which receives the action, not of the step which chose it.",
         ),
