@@ -141,7 +141,7 @@ def batches(
 
     First each example alone, without an axis for the batch; then all in one, some in (2, 1, 3), none at all, and some
     that are not contiguous. ``shared`` are the arguments behind, the same for all. ``nan`` adds a batch in which one
-    number is NaN, and the reference says what becomes of it; without ``empty``, an error there is a remark.
+    number is NaN, and the reference says what becomes of it, or an error does; without ``empty``, an error is a remark.
     """
     rows = [tuple(map(torch.as_tensor, one if isinstance(one, tuple) else (one,))) for one in examples]
     stacked = [torch.stack(column) for column in zip(*rows, strict=True)]
@@ -162,7 +162,7 @@ def batches(
 def _with_nan(first: Tensor, *others: Any) -> Call:
     first = first.clone()
     first.view(-1)[0] = math.nan
-    return call(first, *others, why=NOT_A_NUMBER, slopes=False, double=False)
+    return Call((first, *others), {}, "", NOT_A_NUMBER, slopes=False, double=False, lenient=True)
 
 
 # ---------------------------------------------------------------------------------------- handing over
@@ -554,7 +554,7 @@ class Plan:
         except Wrong as error:
             if not case.lenient or error.__cause__ is None:  # a program that ends is no remark
                 raise Wrong(_with(str(error), case.why)) from error.__cause__
-            _remark(trial, "An empty input is not for it", error)
+            _remark(trial, f"{'NaN' if case.why == NOT_A_NUMBER else 'An empty input'} is not for it", error)
             return
         rtol = self.cases.double_rtol if way.double else self.cases.rtol
         atol = self.cases.atol * (rtol / self.cases.rtol)

@@ -11,9 +11,10 @@ KNOWN = ((lambda x: 1 / (1 + x), "below 0 this is another curve; take the size o
 
 def _sizes() -> list[Call]:
     return [
-        *batches(0.0, 1.0, -1.0, 3.0, -0.5, 9.0, -99.0, 999.0),
+        *batches(0.0, 1.0, -1.0, 3.0, -0.5, 9.0, -99.0, 999.0, slopes=False),
         *batches(*magnitudes(), slopes=False),
-        *batches(*magnitudes(-6, 6)),
+        *batches(0.7, -0.3, 2.6, -5.3),  # off the points at which a right formula may divide by zero on its way back
+        *batches(*magnitudes(-2, 6)),
     ]
 
 

@@ -45,8 +45,8 @@ def _encoding() -> list[Call]:
     middles, ends = (many[1:] + many[:-1]) / 2, torch.tensor([1e9, -1e9, 0.3, -7.0, 1234.5, -1e6])
     at = "two_hot_encoding({}, symexp_bins())"
     return [
-        *batches(*on, *between, *beyond, shared=(FIVE,)),
-        *batches(*between, shared=(UNEVEN,)),
+        *batches(*on, *between, *beyond, shared=(FIVE,), empty=False),
+        *batches(*between, shared=(UNEVEN,), empty=False),
         call(torch.tensor([math.inf, -math.inf]), FIVE, slopes=False),
         call(many, many, words=at.format("symexp_bins()"), slopes=False),
         call(middles, many, words=at.format("(bins[1:] + bins[:-1]) / 2"), slopes=False),
@@ -84,10 +84,10 @@ def _loss() -> list[Call]:
              (torch.tensor([1000.0, -1000.0, 0.0, 999.0, 3.0]), torch.tensor(0.3))]  # fmt: skip
     many = torch.tensor([0.3, -1e6, 1e9])
     return [
-        *batches(*plain, shared=(FIVE,)),
-        *batches(*rows, shared=(FIVE,), nan=True),
-        *batches(*large, *rows[:2], shared=(FIVE,), why=lost, slopes=False),
-        *batches(*((row[:4], x) for row, x in rows[:4]), shared=(UNEVEN,)),
+        *batches(*plain, shared=(FIVE,), empty=False),
+        *batches(*rows, shared=(FIVE,), empty=False, nan=True),
+        *batches(*large, *rows[:2], shared=(FIVE,), empty=False, why=lost, slopes=False),
+        *batches(*((row[:4], x) for row, x in rows[:4]), shared=(UNEVEN,), empty=False),
         call(torch.stack(_rows(1.0, 5.0, 30.0, n=255)), many, symexp_bins(), slopes=False),
     ]
 
@@ -102,11 +102,11 @@ def _mean() -> list[Call]:
     little = "two_hot_mean(logits of little spread, symexp_bins())"
     over = "exp overflows, or leaves nothing; `softmax` does neither"
     return [
-        *batches(*plain, shared=(FIVE,)),
-        *batches(*rows, shared=(FIVE,), nan=True),
-        *batches(*large, shared=(FIVE,), why=over, slopes=False),
-        *batches(*(row[:4] for row in rows), shared=(UNEVEN,)),
-        *batches(*(row[:4] for row in rows), shared=(FIVE[[0, 1, 3, 4]],)),
+        *batches(*plain, shared=(FIVE,), empty=False),
+        *batches(*rows, shared=(FIVE,), empty=False, nan=True),
+        *batches(*large, shared=(FIVE,), empty=False, why=over, slopes=False),
+        *batches(*(row[:4] for row in rows), shared=(UNEVEN,), empty=False),
+        *batches(*(row[:4] for row in rows), shared=(FIVE[[0, 1, 3, 4]],), empty=False),
         call(torch.tensor([0.0, 1, 3]), torch.tensor([-1.0, 0.5, 3.0])),
         *_cancelling(),
         *(call(row, symexp_bins(), words=little, slopes=False, double=False) for row in _rows(0.01, 0.001, n=255)),
