@@ -174,8 +174,8 @@ def test_a_wrong_answer_is_explained_and_the_reference_stands_in(capsys: pytest.
     assert exercise("symlog")(written("def symlog(x):\n    return torch.log1p(torch.abs(x))")) is symlog
     assert capsys.readouterr().out.splitlines() == [
         "exercise symlog: not right yet; the course's own is used",
-        "symlog(tensor(-1.0)) gave 0.6931, and -0.6931 is right: below 0 the sign is lost; symlog and symexp mirror what "
-        "they do above.",
+        "symlog(tensor(-1.0)) gave 0.6931, and -0.6931 is right: below 0 the sign is lost; symlog and symexp mirror "
+        "what they do above.",
         "hint('symlog') gives a hint, show_solution('symlog') the answer.",
     ]
 
