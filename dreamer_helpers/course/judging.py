@@ -498,11 +498,11 @@ class Outcome:
 
 def hold(
     name: str, attempt: Any, checks: Sequence[Callable[[Trial], None]], uses: tuple[str, ...] = (),
-    seconds: float = SECONDS, reference: Any = None,
+    seconds: float | None = None, reference: Any = None,
 ) -> Outcome:  # fmt: skip
     """Hold an attempt against checks, in isolation. It must not call the reference. Never raises, not even when
     interrupted."""
-    outcome = Outcome()
+    outcome, seconds = Outcome(), seconds or SECONDS
     try:
         with isolated() as watch:
             theirs = frozenset() if attempt is reference else codes_of(reference)
@@ -520,8 +520,9 @@ def hold(
     return outcome
 
 
-def guarded(function: Callable[[], Any], seconds: float = SECONDS) -> tuple[Any, str]:
+def guarded(function: Callable[[], Any], seconds: float | None = None) -> tuple[Any, str]:
     """The result of a function that runs a learner's code, in isolation; or None, and what is wrong."""
+    seconds = seconds or SECONDS
     try:
         with isolated(), time_limit(seconds), contextlib.redirect_stdout(io.StringIO()):
             return function(), ""
