@@ -343,10 +343,10 @@ def test_a_function_of_another_name_is_told_and_left_alone(notebook: Notebook) -
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("return torch.sign(x) * torch.log1p(x)", "symlog(tensor(-1.0)) gave inf, and -0.6931 is right."),
+        ("return torch.sign(x) * torch.log1p(x)", "symlog(tensor(-1.0)) gave inf, and -0.6931 is right: below 0"),
         ("s = x.sgin()\n    return s", "symlog(tensor(1.0)) raised AttributeError: 'Tensor' object has no attribute 'sgin', in the line `s = x.sgin()`."),
         ("return (x.sign() * x.abs().log1p()) * 1.0003", "symlog(tensor(1.0)) gave 0.6934, and 0.6931 is right."),
-        ("return x.sign() * (torch.ones(x.shape) * x.abs()).log1p()", "stands on the CPU; write `device=x.device`"),
+        ("return x.sign() * (torch.ones(x.shape) * x.abs()).log1p()", "stands on the CPU: write `device=x.device`"),
         ("return x.view(-1).sign().mul(x.abs().log1p().view(-1)).view(x.shape)", "with an input that is not contiguous raised RuntimeError: view size is not compatible"),
         ("return x.view(-1).sign().mul(x.abs().log1p().view(-1)).view(x.shape)", "write `reshape` in place of `view`"),
         ("if x > 0:\n        return x.log1p()\n    return -(-x).log1p()", "choose among the elements of a tensor with `torch.where` or a mask"),
